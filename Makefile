@@ -1,0 +1,47 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install demo test unit lint format typecheck bench docs clean
+
+help: ## List every target
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## Set up .venv with the package and its development tools
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; choose one with make PYTHON=…") if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## Start the embedded server, ingest real passages, answer real questions
+	@$(BIN)/kb demo
+
+test: lint typecheck ## Run everything that CI runs
+	$(BIN)/python -m pytest tests --ignore=tests/benchmarks --cov --cov-report=term
+unit: $(INSTALLED) ## Run the tests that need no server
+	$(BIN)/python -m pytest tests/unit
+
+lint: $(INSTALLED) ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(INSTALLED) ## Rewrite the code in house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+typecheck: $(INSTALLED) ## Check types, strictly
+	$(BIN)/mypy
+
+bench: $(INSTALLED) ## Run the benchmarks; each prints its ratio to a peer or a limit
+	$(BIN)/python -m tests.benchmarks
+
+docs: $(INSTALLED) ## Regenerate the reference pages that come from the code
+	$(BIN)/python docs/generate_settings.py
+
+clean: ## Remove the environment and every cache
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

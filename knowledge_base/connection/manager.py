@@ -1,0 +1,272 @@
+"""``AsyncRedisManager``: pooled, guarded connections to one Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Literal, TypeVar
+
+import redis
+from redis.asyncio import BlockingConnectionPool
+
+from knowledge_base.connection.breaker import CircuitBreaker
+from knowledge_base.connection.deadline import deadline
+from knowledge_base.connection.driver_errors import driver_cause, is_failure, translated
+from knowledge_base.connection.embedded_server import EmbeddedServer, default_data_dir
+from knowledge_base.connection.endpoint import async_pool, thread_client
+from knowledge_base.connection.guard import RedisGuard
+from knowledge_base.connection.guarded_client import GuardedRedis
+from knowledge_base.connection.worker_threads import WorkerThreads
+from knowledge_base.errors import KnowledgeBaseError, OperationTimeoutError, UnavailableError
+from knowledge_base.settings import Settings, redacted_url
+from knowledge_base.types import BreakerStats, PartHealth, PoolStats
+
+Result = TypeVar("Result")
+PoolName = Literal["main", "search", "admin"]
+POOLS: tuple[PoolName, ...] = ("main", "search", "admin")
+
+
+class _Pool:
+    def __init__(self, name: PoolName, url: str, settings: Settings, guard: RedisGuard) -> None:
+        self.connections: BlockingConnectionPool = async_pool(url, settings, name)
+        self.guard = guard
+        self.client = GuardedRedis(self.connections, guard)
+
+    def stats(self) -> PoolStats:
+        made = len(self.connections._available_connections) + len(self.connections._in_use_connections)
+        return self.guard.stats(made)
+
+
+class AsyncRedisManager:
+    """Pooled, guarded connections to one Redis, or to the embedded server when no URL is set.
+
+    The pools ``main`` (facts), ``search`` and ``admin`` (jobs) are apart, so that none can starve another. Nothing
+    is done before the first call; a start that failed is tried again by the next call.
+
+    Args:
+        settings: Where Redis is and how long anything may take.
+        clock: Monotonic seconds for the breaker; tests bring their own.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.settings = settings or Settings()
+        self.breaker = CircuitBreaker("Redis", self.settings.breaker, clock=clock)
+        self._embedded: EmbeddedServer | None = None
+        if self.settings.redis_url is None:
+            self._embedded = EmbeddedServer(
+                self.settings.data_dir or default_data_dir(), start_timeout=self.settings.timeouts.start
+            )
+        self._pools: dict[PoolName, _Pool] = {}
+        self._thread_client: redis.Redis | None = None
+        self._index_threads: WorkerThreads | None = None
+        self._server_threads: WorkerThreads | None = None
+        self._lock: asyncio.Lock | None = None
+        self._ready = False
+        self._closed = False
+        self._failed_starts = 0
+        self._start_error: KnowledgeBaseError | None = None
+
+    def __repr__(self) -> str:
+        url = redacted_url(self.settings.redis_url) if self.settings.redis_url else "embedded"
+        return f"<AsyncRedisManager {url} {self.breaker.state}>"
+
+    async def start(self) -> None:
+        """Connects; does nothing when connected already.
+
+        Raises:
+            UnavailableError: Redis cannot be reached.
+            PermissionDeniedError: Redis refused the user or password.
+            ServerRequirementError: The embedded server cannot run here.
+        """
+        if self._ready:
+            return
+        if self._closed:
+            raise UnavailableError("the connection manager is closed; make a new one")
+        if self._lock is None:
+            self._lock = asyncio.Lock()
+        failed_before = self._failed_starts
+        async with self._lock:
+            if self._ready:
+                return
+            if self._start_error is not None and self._failed_starts != failed_before:
+                # Whoever waited for a start that failed would only fail the same way, one after the other.
+                raise self._start_error.with_traceback(None)
+            try:
+                self.breaker.check()
+                await self._open()
+                await self._pools["main"].client.ping()
+            except KnowledgeBaseError as error:
+                self._failed_starts += 1
+                self._start_error = error
+                raise
+            self._ready = True
+
+    async def main(self) -> GuardedRedis:
+        """Returns the client for facts; see ``start`` for the errors."""
+        return await self.client("main")
+
+    async def search(self) -> GuardedRedis:
+        """Returns the client for searches; see ``start`` for the errors."""
+        return await self.client("search")
+
+    async def admin(self) -> GuardedRedis:
+        """Returns the client for jobs; see ``start`` for the errors."""
+        return await self.client("admin")
+
+    async def client(self, pool: PoolName) -> GuardedRedis:
+        """Returns the client of a pool.
+
+        Args:
+            pool: Name of the pool.
+
+        Raises:
+            UnavailableError: Redis cannot be reached.
+            PermissionDeniedError: Redis refused the user or password.
+            ServerRequirementError: The embedded server cannot run here.
+        """
+        await self.start()
+        return self._pools[pool].client
+
+    async def in_thread(self, step: str, function: Callable[[redis.Redis], Result]) -> Result:
+        """Runs blocking LlamaIndex work in a worker thread, guarded like a command.
+
+        Args:
+            step: The step, as named in errors.
+            function: Gets the synchronous client; is given ``timeouts.llama_index`` seconds.
+
+        Returns:
+            What the function returned.
+
+        Raises:
+            OverloadedError: No thread is free and enough calls wait already.
+            CircuitOpenError: The breaker is open.
+            OperationTimeoutError: The function did not return in time.
+            UnavailableError: Redis could not be reached.
+        """
+        await self.start()
+        assert self._index_threads is not None
+        assert self._thread_client is not None
+        with self.breaker.attempt() as attempt:
+            try:
+                result = await self._index_threads.to_thread(
+                    function, self._thread_client, step=step, limit=self.settings.timeouts.llama_index
+                )
+            except OperationTimeoutError:
+                attempt.failed()
+                raise
+            except KnowledgeBaseError:
+                raise
+            except Exception as error:
+                cause = driver_cause(error)
+                if is_failure(cause):
+                    attempt.failed()
+                    self._suspect_server()
+                else:
+                    attempt.succeeded()
+                own = translated(cause, step) if isinstance(cause, Exception) else None
+                if own is not None:
+                    raise own from error
+                raise
+            attempt.succeeded()
+            return result
+
+    async def health(self) -> PartHealth:
+        """Says whether Redis answers, within ``timeouts.health``; raises nothing."""
+        started = time.monotonic()
+        try:
+            async with deadline("health", self.settings.timeouts.health):
+                await (await self.main()).ping()
+            ok, detail = True, "answers"
+        except KnowledgeBaseError as error:
+            ok, detail = False, str(error)
+        return {"ok": ok, "detail": detail, "took_ms": (time.monotonic() - started) * 1000}
+
+    def stats(self) -> dict[str, PoolStats]:
+        """Returns the use of every pool, and of the worker threads."""
+        found = {str(name): pool.stats() for name, pool in self._pools.items()}
+        if self._index_threads is not None:
+            found["threads"] = self._index_threads.stats()
+        return found
+
+    def breakers(self) -> list[BreakerStats]:
+        """Returns the state of the breaker."""
+        return [self.breaker.stats()]
+
+    async def close(self) -> None:
+        """Closes every connection and thread within ``timeouts.close``; leaves the embedded server."""
+        if self._closed:
+            return
+        self._closed, self._ready = True, False
+        budget = self.settings.timeouts.close
+        if self._index_threads is not None:
+            self._index_threads.close()
+        closing = [asyncio.ensure_future(pool.connections.disconnect()) for pool in self._pools.values()]
+        if closing:
+            _, late = await asyncio.wait(closing, timeout=budget / 4)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*closing, return_exceptions=True)
+        if self._index_threads is not None:
+            await self._index_threads.wait_closed(budget / 4)
+        if self._thread_client is not None:
+            self._thread_client.connection_pool.disconnect()
+        if self._server_threads is not None:
+            assert self._embedded is not None
+            with contextlib.suppress(UnavailableError):
+                await self._server_threads.to_thread(
+                    self._embedded.close, step="leaving the embedded server", limit=budget / 4
+                )
+            self._server_threads.close()
+            await self._server_threads.wait_closed(budget / 4)
+
+    async def __aenter__(self) -> AsyncRedisManager:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _open(self) -> None:
+        url = self.settings.redis_url
+        if self._embedded is not None:
+            if self._server_threads is None:
+                self._server_threads = WorkerThreads("embedded-server", threads=2, waiting=8)
+            url = await self._server_threads.to_thread(
+                self._embedded.open, step="starting the embedded server", limit=self.settings.timeouts.start
+            )
+        if self._pools:
+            return
+        assert url is not None
+        limits, timeouts = self.settings.limits, self.settings.timeouts
+        self._index_threads = WorkerThreads("index", threads=limits.index_threads, waiting=limits.index_waiting)
+        self._thread_client = thread_client(url, self.settings)
+        for name in POOLS:
+            guard = RedisGuard(name, limits.pool_connections, timeouts.redis, self.breaker, self._suspect_server)
+            self._pools[name] = _Pool(name, url, self.settings, guard)
+
+    def _suspect_server(self) -> None:
+        if self._embedded is not None:
+            self._ready = False
+
+
+_shared: AsyncRedisManager | None = None
+
+
+async def get_redis_manager(settings: Settings | None = None) -> AsyncRedisManager:
+    """Returns the manager of this process, made by the first call.
+
+    Args:
+        settings: Used by the call that makes it.
+
+    Raises:
+        UnavailableError: Redis cannot be reached.
+        PermissionDeniedError: Redis refused the user or password.
+        ServerRequirementError: The embedded server cannot run here.
+    """
+    global _shared
+    if _shared is None or _shared._closed:
+        _shared = AsyncRedisManager(settings)
+    await _shared.start()
+    return _shared

@@ -1,0 +1,204 @@
+"""Bounded worker threads for blocking work.
+
+``asyncio.to_thread`` shares six or so threads with everything else in the process, queues without a bound, and a
+call that never returns blocks the interpreter's exit. These threads are daemons, belong to one kind of work, refuse
+what would wait too long, and give a place back only when the thread is really done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from knowledge_base.connection.admission import Admission
+from knowledge_base.connection.deadline import current_deadline, enter_step
+from knowledge_base.errors import OperationTimeoutError, OverloadedError, UnavailableError
+from knowledge_base.types import PoolStats
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+Job = Callable[[], None]
+
+
+class WorkerThreads:
+    """A few daemon threads for one kind of blocking work, used from one event loop.
+
+    Args:
+        name: The kind of work, as named in errors and in the threads' names.
+        threads: How many run at once.
+        waiting: How many calls may wait for a thread.
+    """
+
+    def __init__(self, name: str, *, threads: int, waiting: int) -> None:
+        self.name = name
+        self._limit = threads
+        self._admission = Admission(f"the {name} threads", threads, waiting)
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._abandoned = 0
+        self._closed = False
+
+    @property
+    def in_use(self) -> int:
+        """Threads that are busy, the abandoned ones included."""
+        return self._admission.in_use
+
+    @property
+    def abandoned(self) -> int:
+        """Busy threads whose caller has gone."""
+        return self._abandoned
+
+    def stats(self) -> PoolStats:
+        """Returns the use of the threads."""
+        return {
+            "connections": len(self._threads),
+            "in_use": self._admission.in_use,
+            "waiting": self._admission.waiting,
+            "limit": self._limit,
+        }
+
+    async def to_thread(self, function: Callable[..., Result], *args: Any, step: str, limit: float) -> Result:
+        """Runs a blocking function in a thread, in a copy of the caller's context.
+
+        A call that is late is abandoned: the caller is told, the thread runs on, and its place stays taken until
+        the function returns.
+
+        Args:
+            function: What to run.
+            *args: Its arguments.
+            step: The step, as named in errors.
+            limit: Seconds that it may take, the wait for a thread included.
+
+        Returns:
+            What the function returned.
+
+        Raises:
+            OverloadedError: No thread is free and enough calls wait already, or the wait took too long.
+            OperationTimeoutError: The function did not return in time.
+            UnavailableError: The threads are closed.
+        """
+        budget = enter_step(step, limit)
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        await self._enter(budget)
+        budget -= loop.time() - started
+        done: asyncio.Future[Result] = loop.create_future()
+        job = self._job(loop, done, contextvars.copy_context(), function, args)
+        self._submit(job)
+        try:
+            async with asyncio.timeout(budget):
+                return await asyncio.shield(done)
+        except TimeoutError:
+            if done.done():
+                return done.result()
+            self._abandon(done, step)
+            call = current_deadline()
+            if call is not None and call.remaining <= 0:
+                raise call.timed_out() from None
+            raise OperationTimeoutError(step, limit, step) from None
+        except asyncio.CancelledError:
+            if not done.done():
+                self._abandon(done, step)
+            raise
+
+    def close(self) -> None:
+        """Lets idle threads end now and busy ones when they return; waits for none."""
+        self._closed = True
+        for _ in self._threads:
+            self._jobs.put(None)
+
+    async def wait_closed(self, within: float) -> bool:
+        """Waits until every thread has ended.
+
+        Args:
+            within: Seconds to wait at most.
+
+        Returns:
+            Whether all have ended.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + within
+        while any(thread.is_alive() for thread in self._threads):
+            if loop.time() >= until:
+                return False
+            await asyncio.sleep(0.005)
+        return True
+
+    async def _enter(self, budget: float) -> None:
+        self._refuse_when_closed()
+        if self._abandoned >= self._limit:
+            raise OverloadedError(f"the {self.name} threads")
+        await self._admission.enter(budget)
+        try:
+            self._refuse_when_closed()
+        except UnavailableError:
+            self._admission.leave()
+            raise
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise UnavailableError(f"the {self.name} threads are closed already; open the knowledge base again")
+
+    def _submit(self, job: Job) -> None:
+        if len(self._threads) < min(self._admission.in_use, self._limit):
+            thread = threading.Thread(target=_serve, args=(self._jobs,), name=f"kb-{self.name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._jobs.put(job)
+
+    def _job(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        done: asyncio.Future[Result],
+        context: contextvars.Context,
+        function: Callable[..., Result],
+        args: tuple[Any, ...],
+    ) -> Job:
+        def settle(result: Result | None, error: BaseException | None) -> None:
+            self._admission.leave()
+            if done.cancelled():
+                return
+            if error is not None:
+                done.set_exception(error)
+            else:
+                done.set_result(result)  # type: ignore[arg-type]
+
+        def run() -> None:
+            result: Result | None = None
+            failure: BaseException | None = None
+            try:
+                result = context.run(function, *args)
+            except StopIteration as error:
+                # A future refuses to carry it.
+                failure = RuntimeError("the function raised StopIteration")
+                failure.__cause__ = error
+            except BaseException as error:  # noqa: BLE001 - handed to the caller, who decides
+                failure = error
+            try:
+                loop.call_soon_threadsafe(settle, result, failure)
+            except RuntimeError:
+                logger.debug("the loop ended before its worker thread", extra={"threads": self.name})
+
+        return run
+
+    def _abandon(self, done: asyncio.Future[Result], step: str) -> None:
+        self._abandoned += 1
+        logger.warning("abandoned a worker thread", extra={"threads": self.name, "step": step})
+
+        def returned(late: asyncio.Future[Result]) -> None:
+            self._abandoned -= 1
+            if not late.cancelled():
+                late.exception()
+
+        done.add_done_callback(returned)
+
+
+def _serve(jobs: SimpleQueue[Job | None]) -> None:
+    while (job := jobs.get()) is not None:
+        job()
+        del job

@@ -1,0 +1,100 @@
+"""Building the embedding model that the settings name. Slow to import models live behind it: call it in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from knowledge_base.errors import InvalidInputError
+from knowledge_base.heavy_imports import import_heavy
+from knowledge_base.settings import EmbeddingSettings
+
+if TYPE_CHECKING:
+    from llama_index.core.base.embeddings.base import BaseEmbedding
+
+KNOWN_DIMENSIONS = {
+    "text-embedding-3-small": 1536,
+    "text-embedding-3-large": 3072,
+    "text-embedding-ada-002": 1536,
+}
+"""Of OpenAI's models, as its documentation gives them."""
+
+DEFAULT_OPENAI_MODEL = "text-embedding-3-small"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """An embedding model, and what the rest must know of it."""
+
+    model: BaseEmbedding
+    name: str
+    dimension: int | None
+    tokens: int | None
+    tokenizer: Callable[[str], Sequence[Any]] | None
+    awaits: bool
+    """Whether its asynchronous methods really wait on the network rather than block the loop."""
+
+    close: Callable[[], Awaitable[None]] | None = None
+    """Closes what was opened for it."""
+
+
+def load_model(settings: EmbeddingSettings, timeout: float, given: BaseEmbedding | None) -> LoadedModel:
+    """Returns the model to use.
+
+    Args:
+        settings: Name it, unless one is given.
+        timeout: Seconds for one request.
+        given: A LlamaIndex embedding that the caller brings.
+
+    Raises:
+        InvalidInputError: The settings do not name a usable model.
+        ServerRequirementError: A package is missing.
+    """
+    if given is not None:
+        return _describe(given, settings.dimension)
+    if settings.provider == "openai":
+        return _openai(settings, timeout)
+    local_embedding = import_heavy("knowledge_base.embedding.local_embedding")
+    return _describe(
+        local_embedding.LocalEmbedding.load(Path(settings.model) if settings.model else None), settings.dimension
+    )
+
+
+def _describe(model: BaseEmbedding, dimension: int | None) -> LoadedModel:
+    local_embedding = import_heavy("knowledge_base.embedding.local_embedding")
+    if isinstance(model, local_embedding.LocalEmbedding):
+        local = model.local_model
+        if dimension is not None and dimension != local.dimension:
+            raise InvalidInputError("embedding.dimension", f"the model's vectors have {local.dimension} dimensions")
+        return LoadedModel(model, local.identity, local.dimension, local.max_tokens, local.tokenize, awaits=False)
+    name = f"{type(model).__name__}:{model.model_name}"
+    return LoadedModel(model, name, dimension, None, None, awaits=_is_openai(model))
+
+
+def _is_openai(model: BaseEmbedding) -> bool:
+    return any(base.__module__.startswith("llama_index.embeddings.openai") for base in type(model).__mro__)
+
+
+def _openai(settings: EmbeddingSettings, timeout: float) -> LoadedModel:
+    httpx = import_heavy("httpx")
+    openai = import_heavy("llama_index.embeddings.openai")
+    name = settings.model or DEFAULT_OPENAI_MODEL
+    if settings.api_key is None and settings.base_url is None:
+        raise InvalidInputError("embedding.api_key (KB_EMBEDDING__API_KEY)", "the OpenAI endpoint needs a key")
+    limits = httpx.Limits(max_connections=settings.pool_size, max_keepalive_connections=settings.pool_size)
+    client = httpx.AsyncClient(limits=limits, timeout=timeout)
+    model = openai.OpenAIEmbedding(
+        model_name=name,
+        api_base=settings.base_url,
+        # Endpoints on this machine take any key, but the client refuses to start without one.
+        api_key=settings.api_key.get_secret_value() if settings.api_key else "none",
+        dimensions=settings.dimension if name.startswith("text-embedding-3") else None,
+        embed_batch_size=settings.batch_size,
+        max_retries=0,
+        timeout=timeout,
+        async_http_client=client,
+    )
+    dimension = settings.dimension or KNOWN_DIMENSIONS.get(name)
+    return LoadedModel(model, f"openai:{name}", dimension, None, None, awaits=True, close=client.aclose)

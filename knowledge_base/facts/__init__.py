@@ -1,0 +1,1 @@
+"""Facts: what they may be, how they are stored and read."""

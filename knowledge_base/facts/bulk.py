@@ -1,0 +1,202 @@
+"""Many facts in one call: each stands or falls by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from itertools import groupby, islice
+from typing import Any, NamedTuple
+
+from knowledge_base.connection.driver_errors import translated
+from knowledge_base.errors import InvalidInputError, KnowledgeBaseError, UnavailableError, VersionConflictError
+from knowledge_base.facts.draft import FactDraft, draft_item, labels
+from knowledge_base.facts.reader import FactReader
+from knowledge_base.facts.repository import FactRepository
+from knowledge_base.facts.writer import FactWriter, first_passages
+from knowledge_base.index.generations import Generations
+from knowledge_base.index.indexer import Indexer, PassageSet
+from knowledge_base.index.passages import Cut
+from knowledge_base.index.schema import Generation
+from knowledge_base.settings import Limits
+from knowledge_base.types import BulkResult, Failure, Progress
+
+BATCH = 64
+"""Facts that go to Redis, and to the model, at a time."""
+
+
+class _Item(NamedTuple):
+    place: int
+    draft: FactDraft
+    cut: Cut
+
+
+class BulkWriter:
+    """Stores and deletes many facts.
+
+    Args:
+        writer: Knows how one fact is stored.
+        repository: Where facts are kept.
+        reader: Finds what is to be deleted.
+        indexer: Gives passages their vectors.
+        generations: Where each namespace's passages are.
+        limits: The limits.
+    """
+
+    def __init__(
+        self,
+        writer: FactWriter,
+        repository: FactRepository,
+        reader: FactReader,
+        indexer: Indexer,
+        generations: Generations,
+        limits: Limits,
+    ) -> None:
+        self._writer = writer
+        self._repository = repository
+        self._reader = reader
+        self._indexer = indexer
+        self._generations = generations
+        self._limits = limits
+
+    async def store(self, facts: Iterable[Any], namespace: str, progress: Progress | None) -> BulkResult:
+        """Stores facts in batches and indexes each batch.
+
+        Args:
+            facts: Mappings with the arguments of ``store_fact`` as keys.
+            namespace: Used where an item names none.
+            progress: Called after each batch.
+
+        Returns:
+            The counts; ``completed`` is False when the call's budget or Redis cut it short.
+
+        Raises:
+            InvalidInputError: ``facts`` is no list of mappings.
+        """
+        if isinstance(facts, str | bytes) or not isinstance(facts, Iterable):
+            raise InvalidInputError("facts", "must be a list of mappings")
+        total = len(facts) if isinstance(facts, Sequence) else 0
+        result = _empty_result()
+        items = enumerate(facts)
+        while batch := list(islice(items, BATCH)):
+            async with _cut_short(result):
+                await self._store_batch(batch, namespace, result)
+            if not result["completed"]:
+                break
+            _report(progress, result["processed"], total or result["processed"])
+            await asyncio.sleep(0)
+        return result
+
+    async def delete(
+        self,
+        namespace: str,
+        filters: Any,
+        principals: Sequence[str],
+        *,
+        dry_run: bool,
+        progress: Progress | None,
+    ) -> BulkResult:
+        """Deletes the visible facts that match a filter.
+
+        Args:
+            namespace: Where.
+            filters: What they must match; the caller has refused an empty one.
+            principals: Who is asking.
+            dry_run: Whether to count only.
+            progress: Called after each page.
+
+        Returns:
+            The counts.
+        """
+        result = _empty_result()
+        generation = await self._generations.current(namespace)
+        seq: float | None = 0.0
+        while seq is not None and generation is not None and result["completed"]:
+            async with _cut_short(result):
+                page, seq = await self._reader.page_after(namespace, principals, filters, seq)
+                for fact in page:
+                    result["processed"] += 1
+                    try:
+                        # What was changed since it matched may match no longer.
+                        deleted = dry_run or await self._repository.delete(
+                            generation, fact["id"], principals, fact["version"]
+                        )
+                    except VersionConflictError as error:
+                        result["failed"].append({"id": fact["id"], "error": str(error)})
+                        continue
+                    result["succeeded"] += int(deleted)
+                _report(progress, result["processed"], result["processed"])
+        return result
+
+    async def _store_batch(self, batch: Sequence[tuple[int, Any]], namespace: str, result: BulkResult) -> None:
+        items: list[_Item] = []
+        for index, raw in batch:
+            try:
+                draft = draft_item(raw, namespace, self._limits)
+                cut = await self._writer.split(draft.content)
+                self._writer.check_weight(cut, labels(draft.metadata, draft.tags, draft.source, draft.principals))
+                items.append(_Item(index, draft, cut))
+            except InvalidInputError as error:
+                _fail(result, index, error)
+        items.sort(key=lambda item: (item.draft.namespace, item.place))
+        for name, group in groupby(items, key=lambda item: item.draft.namespace):
+            generation = await self._indexer.generation(name)
+            await self._store_group(generation, list(group), result)
+
+    async def _store_group(self, generation: Generation, group: Sequence[_Item], result: BulkResult) -> None:
+        replies = await self._repository.store(generation, [(item.draft, item.cut) for item in group])
+        new: list[PassageSet] = []
+        stop: KnowledgeBaseError | None = None
+        for item, reply in zip(group, replies, strict=True):
+            try:
+                if isinstance(reply, Exception):
+                    raise translated(reply, "store") or KnowledgeBaseError("the fact could not be stored") from reply
+                if reply.status == "success":
+                    new.append(first_passages(item.draft, item.cut))
+                    status = "success"
+                else:
+                    status = (await self._writer.resolve_duplicate(item.draft, reply))["status"]
+            except KnowledgeBaseError as error:
+                _fail(result, item.place, error)
+                stop = error if error.retryable else stop
+                continue
+            result["processed"] += 1
+            result["succeeded" if status == "success" else "duplicates"] += 1
+        await self._index(generation, new)
+        if stop is not None:
+            raise stop
+
+    async def _index(self, generation: Generation, sets: Sequence[PassageSet]) -> None:
+        if not sets:
+            return
+        try:
+            await self._indexer.index(generation, sets)
+        except UnavailableError:
+            # Stored, found by words, and recorded as pending: the background completes them.
+            self._indexer.leave(generation.namespace, [item.fact_id for item in sets])
+
+
+def _empty_result() -> BulkResult:
+    return {"processed": 0, "succeeded": 0, "duplicates": 0, "failed": [], "completed": True}
+
+
+def _fail(result: BulkResult, index: int, error: Exception) -> None:
+    failure: Failure = {"index": index, "error": str(error)}
+    result["processed"] += 1
+    result["failed"].append(failure)
+
+
+def _report(progress: Progress | None, done: int, total: int) -> None:
+    if progress is not None:
+        progress(done, total)
+
+
+@asynccontextmanager
+async def _cut_short(result: BulkResult) -> AsyncIterator[None]:
+    done_before = result["processed"]
+    try:
+        yield
+    except UnavailableError:
+        if not result["processed"] and not done_before:
+            raise
+        result["completed"] = False

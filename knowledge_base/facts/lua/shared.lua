@@ -1,0 +1,132 @@
+-- Functions that the scripts of facts share.
+--
+-- A request is one JSON object in ARGV[1]. KEYS[1] is the key of the fact; the other keys are built from
+-- request.root ("kb:{namespace}:"), so all of them live on the shard of that hash tag.
+
+local request = cjson.decode(ARGV[1])
+local root = request.root
+
+local function given(value)
+  return value ~= nil and value ~= cjson.null and value ~= false and value ~= ''
+end
+
+local function read_fact(fact_id)
+  local flat = redis.call('HGETALL', root .. 'fact:' .. fact_id)
+  if #flat == 0 then return nil end
+  local fact = {}
+  for i = 1, #flat, 2 do fact[flat[i]] = flat[i + 1] end
+  return fact
+end
+
+local function is_expired(fact)
+  return given(fact.expires_at) and tonumber(fact.expires_at) <= tonumber(request.now)
+end
+
+-- A fact without principals is listed under "*"; callers bring "*" among theirs.
+local function is_visible(fact, callers)
+  local own = cjson.decode(fact.principals)
+  if #own == 0 then return true end
+  for _, principal in ipairs(own) do
+    for _, caller in ipairs(callers) do
+      if principal == caller then return true end
+    end
+  end
+  return false
+end
+
+local function list_among_visible(fact_id, seq, principals_json, shown)
+  local principals = cjson.decode(principals_json)
+  if #principals == 0 then principals = {'*'} end
+  for _, principal in ipairs(principals) do
+    if shown then
+      redis.call('ZADD', root .. 'visible:' .. principal, seq, fact_id)
+    else
+      redis.call('ZREM', root .. 'visible:' .. principal, fact_id)
+    end
+  end
+end
+
+local function count_one(key, label, by)
+  if redis.call('HINCRBY', key, label, by) <= 0 then redis.call('HDEL', key, label) end
+end
+
+local function count_labels(tags_json, source, by)
+  for _, tag in ipairs(cjson.decode(tags_json)) do count_one(root .. 'tag_counts', tag, by) end
+  if given(source) then count_one(root .. 'source_counts', source, by) end
+end
+
+local function passage_key(fact_id, revision, position)
+  return request.passage_prefix .. fact_id .. ':' .. revision .. ':' .. position
+end
+
+local function section_key(fact_id, revision, position)
+  return request.section_prefix .. fact_id .. ':' .. revision .. ':' .. position
+end
+
+local function part_keys(fact_id, fact)
+  local keys = {}
+  for position = 0, tonumber(fact.passages) - 1 do
+    keys[#keys + 1] = passage_key(fact_id, fact.revision, position)
+  end
+  for position = 0, tonumber(fact.sections) - 1 do
+    keys[#keys + 1] = section_key(fact_id, fact.revision, position)
+  end
+  return keys
+end
+
+local function remove_parts(fact_id, fact)
+  for _, key in ipairs(part_keys(fact_id, fact)) do redis.call('DEL', key) end
+  redis.call('HINCRBY', root .. 'counters', 'passages', -tonumber(fact.passages))
+end
+
+-- Writes the fields that are filtered on, and others, with one command: the server indexes a hash anew with each, and
+-- counts its words once more every time. What has no "principals" is found by nobody.
+local function write_hash(key, fact_id, fact, ...)
+  local labels = request.labels
+  redis.call('HSET', key, 'principals', labels.principals, 'tags', labels.tags, 'source', labels.source,
+    'meta', labels.meta, 'fact_id', fact_id, 'document', fact.document,
+    'created_at', fact.created_at, 'updated_at', fact.updated_at, ...)
+  if given(fact.expires_at) then
+    redis.call('PEXPIREAT', key, fact.expires_at)
+  end
+end
+
+local function write_parts(fact_id, fact)
+  for position, text in ipairs(request.passages) do
+    write_hash(passage_key(fact_id, fact.revision, position - 1), fact_id, fact, 'text', text)
+  end
+  for position, stem in ipairs(request.sections) do
+    write_hash(section_key(fact_id, fact.revision, position - 1), fact_id, fact,
+      'stem', stem, 'position', position - 1, 'seq', fact.seq)
+  end
+  redis.call('HINCRBY', root .. 'counters', 'passages', #request.passages)
+end
+
+local function relabel_parts(fact_id, fact)
+  for _, key in ipairs(part_keys(fact_id, fact)) do
+    if redis.call('EXISTS', key) == 1 then write_hash(key, fact_id, fact) end
+  end
+end
+
+local function remove_fact(fact_id, fact)
+  remove_parts(fact_id, fact)
+  list_among_visible(fact_id, fact.seq, fact.principals, false)
+  count_labels(fact.tags, fact.source, -1)
+  if redis.call('HGET', root .. 'contents', fact.digest) == fact_id then
+    redis.call('HDEL', root .. 'contents', fact.digest)
+  end
+  redis.call('ZREM', root .. 'facts', fact_id)
+  redis.call('ZREM', root .. 'pending', fact_id)
+  redis.call('ZREM', root .. 'expiring', fact_id)
+  redis.call('DEL', root .. 'fact:' .. fact_id, root .. 'history:' .. fact_id)
+end
+
+-- Reads a fact; one that has expired is removed and counts as missing.
+local function read_live_fact(fact_id)
+  local fact = read_fact(fact_id)
+  if fact and is_expired(fact) then
+    remove_fact(fact_id, fact)
+    return nil
+  end
+  return fact
+end

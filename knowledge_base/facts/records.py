@@ -1,0 +1,142 @@
+"""Between the hash of a fact in Redis and what callers get."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from knowledge_base.types import Fact, FactVersion
+
+FIELDS = (
+    "content",
+    "metadata",
+    "tags",
+    "source",
+    "principals",
+    "document",
+    "version",
+    "revision",
+    "seq",
+    "created_at",
+    "updated_at",
+    "expires_at",
+    "indexed",
+)
+
+
+class FactRecord(NamedTuple):
+    """The stored fields of a fact, decoded."""
+
+    fact_id: str
+    content: str
+    metadata: dict[str, Any]
+    tags: list[str]
+    source: str | None
+    principals: list[str]
+    document_id: str | None
+    version: int
+    revision: str
+    seq: str
+    created_at: int
+    updated_at: int
+    expires_at: int | None
+    indexed: bool
+
+    def is_visible(self, principals: Sequence[str], now: int) -> bool:
+        """Tells whether a caller may see the fact at a time.
+
+        Args:
+            principals: Who is asking.
+            now: Milliseconds since 1970.
+        """
+        if self.expires_at is not None and self.expires_at <= now:
+            return False
+        return not self.principals or any(principal in principals for principal in self.principals)
+
+    def to_fact(self, namespace: str) -> Fact:
+        """Returns what callers get.
+
+        Args:
+            namespace: Where the fact is.
+        """
+        return {
+            "id": self.fact_id,
+            "content": self.content,
+            "metadata": self.metadata,
+            "tags": self.tags,
+            "source": self.source,
+            "namespace": namespace,
+            "principals": self.principals,
+            "version": self.version,
+            "created_at": timestamp(self.created_at),
+            "updated_at": timestamp(self.updated_at),
+            "expires_at": None if self.expires_at is None else timestamp(self.expires_at),
+            "indexed": self.indexed,
+        }
+
+    def to_version(self) -> FactVersion:
+        """Returns the current version as history shows it."""
+        return {
+            "version": self.version,
+            "content": self.content,
+            "metadata": self.metadata,
+            "tags": self.tags,
+            "source": self.source,
+            "updated_at": timestamp(self.updated_at),
+        }
+
+
+def timestamp(milliseconds: int) -> str:
+    """Returns a time as ISO 8601 in UTC.
+
+    Args:
+        milliseconds: Since 1970.
+    """
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def decode_record(fact_id: str, values: Sequence[str | None]) -> FactRecord | None:
+    """Returns a fact, or None when there is none.
+
+    Args:
+        fact_id: Its id.
+        values: The values of ``FIELDS``.
+    """
+    stored: Mapping[str, Any] = dict(zip(FIELDS, values, strict=True))
+    if stored["content"] is None:
+        return None
+    return FactRecord(
+        fact_id=fact_id,
+        content=stored["content"],
+        metadata=json.loads(stored["metadata"]),
+        tags=json.loads(stored["tags"]),
+        source=stored["source"] or None,
+        principals=json.loads(stored["principals"]),
+        document_id=stored["document"] or None,
+        version=int(stored["version"]),
+        revision=stored["revision"],
+        seq=stored["seq"],
+        created_at=int(stored["created_at"]),
+        updated_at=int(stored["updated_at"]),
+        expires_at=int(stored["expires_at"]) if stored["expires_at"] else None,
+        indexed=stored["indexed"] == "1",
+    )
+
+
+def decode_version(snapshot: str) -> FactVersion:
+    """Returns an earlier version of a fact.
+
+    Args:
+        snapshot: An entry of its history.
+    """
+    stored = json.loads(snapshot)
+    return {
+        "version": int(stored["version"]),
+        "content": stored["content"],
+        "metadata": json.loads(stored["metadata"]),
+        "tags": json.loads(stored["tags"]),
+        "source": stored["source"] or None,
+        "updated_at": timestamp(int(stored["updated_at"])),
+    }

@@ -1,0 +1,291 @@
+"""Facts in Redis: every change of one is a single atomic script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from knowledge_base.connection.manager import AsyncRedisManager
+from knowledge_base.connection.scripts import Call, LuaScript
+from knowledge_base.errors import FactNotFoundError, VersionConflictError
+from knowledge_base.facts.draft import FactDraft, content_digest, labels, revision
+from knowledge_base.facts.records import FIELDS, FactRecord, decode_record, decode_version
+from knowledge_base.facts.validation import encoded_json
+from knowledge_base.index.indexer import now_ms
+from knowledge_base.index.passages import Cut
+from knowledge_base.index.schema import Generation
+from knowledge_base.keyspace import OPEN, Keyspace
+from knowledge_base.types import FactVersion
+
+SWEPT_AT_ONCE = 100
+"""Expired facts that one script removes."""
+
+FOREGROUND_MS = 60_000
+"""How long whoever stored a fact has to index it before the background takes it."""
+
+
+class Stored(NamedTuple):
+    """What a script says became of a fact."""
+
+    status: str
+    fact_id: str
+    version: int
+    indexed: bool
+
+
+class FactRepository:
+    """Reads and changes the facts of all namespaces.
+
+    Args:
+        manager: The connections.
+        keep_history: Earlier versions kept of each fact.
+        now: The time in milliseconds since 1970; tests bring their own.
+    """
+
+    def __init__(self, manager: AsyncRedisManager, *, keep_history: int, now: Callable[[], int] = now_ms) -> None:
+        self._manager = manager
+        self._keep_history = keep_history
+        self.now = now
+        self._store, self._update, self._delete, self._sweep = (
+            LuaScript("knowledge_base.facts", "shared", name) for name in ("store", "update", "delete", "sweep")
+        )
+
+    async def store(self, generation: Generation, drafts: Sequence[tuple[FactDraft, Cut]]) -> list[Any]:
+        """Stores new facts, each by itself, in one round trip.
+
+        Args:
+            generation: Where their passages go.
+            drafts: Facts of its namespace, and what they are cut into.
+
+        Returns:
+            For each, a ``Stored`` ("success", "duplicate" or "conflict") or the exception that it failed with.
+        """
+        client = await self._manager.main()
+        keys = Keyspace(generation.namespace)
+        calls: list[Call] = [
+            ([keys.fact(draft.fact_id)], [self._store_request(generation, draft, cut)]) for draft, cut in drafts
+        ]
+        replies = [await self._store(client, *calls[0])] if len(calls) == 1 else await self._store.many(client, calls)
+        return [reply if isinstance(reply, Exception) else _stored(reply) for reply in replies]
+
+    def _store_request(self, generation: Generation, draft: FactDraft, cut: Cut) -> str:
+        now = self.now()
+        expires_at = "" if draft.expires_in is None else str(now + max(1, int(draft.expires_in * 1000)))
+        digest = draft.digest
+        return encoded_json(
+            {
+                **_base_request(generation, now),
+                "fact_id": draft.fact_id,
+                "digest": digest,
+                "content": draft.content,
+                "metadata": encoded_json(draft.metadata),
+                "tags": encoded_json(draft.tags),
+                "source": draft.source or "",
+                "principals": encoded_json(draft.principals),
+                "document": "",
+                "expires_at": expires_at,
+                "revision": revision(1, digest, len(cut.passages)),
+                "labels": labels(draft.metadata, draft.tags, draft.source, draft.principals),
+                "passages": cut.passages,
+                "sections": cut.sections,
+                "due": str(now + FOREGROUND_MS),
+                "generation": {
+                    "number": str(generation.number),
+                    "model": generation.model,
+                    "dimension": str(generation.dimension),
+                },
+            }
+        )
+
+    async def update(
+        self,
+        generation: Generation,
+        old: FactRecord,
+        new: FactRecord,
+        cut: Cut,
+        callers: Sequence[str],
+    ) -> Stored:
+        """Switches a fact to its next version if nobody else has.
+
+        Args:
+            generation: Where its passages are.
+            old: The fact as it was read.
+            new: The fact as it shall be; of its revision, when the content changes.
+            cut: What the new content is cut into; nothing when the content stays.
+            callers: Who is asking.
+
+        Raises:
+            FactNotFoundError: It is gone.
+            VersionConflictError: It was changed meanwhile, or another fact has the new content.
+        """
+        client = await self._manager.main()
+        keys = Keyspace(generation.namespace)
+        now = self.now()
+        request = {
+            **_base_request(generation, now),
+            "fact_id": old.fact_id,
+            "base_version": str(old.version),
+            "base_seq": old.seq,
+            "callers": list(callers),
+            "digest": content_digest(new.content, old.principals),
+            "content": new.content,
+            "metadata": encoded_json(new.metadata),
+            "tags": encoded_json(new.tags),
+            "source": new.source or "",
+            "revision": new.revision,
+            "labels": labels(new.metadata, new.tags, new.source, old.principals),
+            "passages": cut.passages,
+            "sections": cut.sections,
+            "due": str(now + FOREGROUND_MS),
+            "keep_history": self._keep_history,
+        }
+        reply = await self._update(client, [keys.fact(old.fact_id)], [encoded_json(request)])
+        if reply[0] == "missing":
+            raise FactNotFoundError(old.fact_id, generation.namespace)
+        stored = _stored(reply)
+        if stored.status == "conflict":
+            raise VersionConflictError(old.fact_id, old.version, stored.version)
+        if stored.status == "duplicate":
+            raise VersionConflictError(stored.fact_id, 0, stored.version)
+        return stored
+
+    async def delete(
+        self, generation: Generation, fact_id: str, callers: Sequence[str], expected_version: int | None
+    ) -> bool:
+        """Deletes a fact.
+
+        Args:
+            generation: Where its passages are.
+            fact_id: The fact.
+            callers: Who is asking.
+            expected_version: The version that it must have, or None for any.
+
+        Returns:
+            Whether it was there and visible.
+
+        Raises:
+            VersionConflictError: It has another version.
+        """
+        client = await self._manager.main()
+        request = {
+            **_base_request(generation, self.now()),
+            "fact_id": fact_id,
+            "callers": list(callers),
+            "expected_version": "" if expected_version is None else str(expected_version),
+        }
+        key = Keyspace(generation.namespace).fact(fact_id)
+        reply = await self._delete(client, [key], [encoded_json(request)])
+        if reply[0] == "conflict":
+            raise VersionConflictError(fact_id, expected_version or 0, int(reply[1]))
+        return bool(reply[0] == "deleted")
+
+    async def sweep(self, generation: Generation) -> None:
+        """Removes what has expired, so that counts and pages are right.
+
+        Args:
+            generation: Where the passages are.
+        """
+        client = await self._manager.main()
+        request = encoded_json({**_base_request(generation, self.now()), "most": SWEPT_AT_ONCE})
+        while await self._sweep(client, [Keyspace(generation.namespace).expiring], [request]) == SWEPT_AT_ONCE:
+            continue
+
+    async def read(self, namespace: str, fact_ids: Sequence[str], principals: Sequence[str]) -> list[FactRecord | None]:
+        """Returns facts in the order asked for, None for each that is not there or not visible.
+
+        Args:
+            namespace: Where to look.
+            fact_ids: The facts.
+            principals: Who is asking.
+        """
+        if not fact_ids:
+            return []
+        client = await self._manager.main()
+        keys = Keyspace(namespace)
+        if len(fact_ids) == 1:
+            rows = [await client.hmget(keys.fact(fact_ids[0]), list(FIELDS))]  # type: ignore[misc]
+        else:
+            pipeline = client.pipeline(transaction=False)
+            for fact_id in fact_ids:
+                pipeline.hmget(keys.fact(fact_id), list(FIELDS))
+            rows = await pipeline.execute()
+        now = self.now()
+        records = [decode_record(fact_id, row) for fact_id, row in zip(fact_ids, rows, strict=True)]
+        return [record if record and record.is_visible(principals, now) else None for record in records]
+
+    async def newest(self, namespace: str, principals: Sequence[str], offset: int, limit: int) -> list[str]:
+        """Returns the ids of visible facts, newest first.
+
+        Args:
+            namespace: Where to look.
+            principals: Who is asking.
+            offset: How many to skip.
+            limit: How many to return at most.
+        """
+        client = await self._manager.main()
+        keys = Keyspace(namespace)
+        lists = [keys.visible(principal) for principal in (OPEN, *principals)]
+        if len(lists) == 1:
+            ids: list[str] = await client.zrange(lists[0], offset, offset + limit - 1, desc=True)
+            return ids
+        pipeline = client.pipeline(transaction=False)
+        for name in lists:
+            pipeline.zrange(name, 0, offset + limit - 1, desc=True, withscores=True)
+        return _merged(await pipeline.execute(), newest_first=True)[offset : offset + limit]
+
+    async def after(self, namespace: str, principals: Sequence[str], seq: float, limit: int) -> list[tuple[str, float]]:
+        """Returns ids and sequence numbers of visible facts, oldest first.
+
+        Args:
+            namespace: Where to look.
+            principals: Who is asking.
+            seq: The sequence number after which to begin.
+            limit: How many to return at most.
+        """
+        client = await self._manager.main()
+        keys = Keyspace(namespace)
+        pipeline = client.pipeline(transaction=False)
+        for principal in (OPEN, *principals):
+            pipeline.zrangebyscore(keys.visible(principal), f"({seq:.0f}", "+inf", start=0, num=limit, withscores=True)
+        rows = await pipeline.execute()
+        scores = {fact_id: score for row in rows for fact_id, score in row}
+        return [(fact_id, scores[fact_id]) for fact_id in _merged(rows, newest_first=False)[:limit]]
+
+    async def history(self, namespace: str, fact_id: str, principals: Sequence[str]) -> list[FactVersion]:
+        """Returns a fact's versions, the current one first; nothing when it is not there or not visible.
+
+        Args:
+            namespace: Where to look.
+            fact_id: The fact.
+            principals: Who is asking.
+        """
+        client = await self._manager.main()
+        keys = Keyspace(namespace)
+        # In one transaction: the history of another fact that takes the id meanwhile is not this caller's.
+        pipeline = client.pipeline(transaction=True)
+        pipeline.hmget(keys.fact(fact_id), list(FIELDS))
+        pipeline.lrange(keys.history(fact_id), 0, -1)
+        values, snapshots = await pipeline.execute()
+        record = decode_record(fact_id, values)
+        if record is None or not record.is_visible(principals, self.now()):
+            return []
+        return [record.to_version(), *map(decode_version, snapshots)]
+
+
+def _base_request(generation: Generation, now: int) -> dict[str, Any]:
+    return {
+        "root": Keyspace(generation.namespace).root,
+        "passage_prefix": generation.passage_prefix + ":",
+        "section_prefix": generation.section_prefix + ":",
+        "now": str(now),
+    }
+
+
+def _stored(reply: Sequence[str]) -> Stored:
+    status, fact_id, version, *rest = reply
+    return Stored(status, fact_id, int(version), rest == ["1"])
+
+
+def _merged(rows: Sequence[Sequence[tuple[str, float]]], *, newest_first: bool) -> list[str]:
+    scores = {fact_id: score for row in rows for fact_id, score in row}
+    return sorted(scores, key=lambda fact_id: scores[fact_id], reverse=newest_first)

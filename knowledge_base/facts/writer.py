@@ -1,0 +1,302 @@
+"""Storing and changing single facts: durable first, then indexed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from knowledge_base.connection.admission import Admission
+from knowledge_base.embedding.service import EmbeddingService
+from knowledge_base.errors import (
+    FactNotFoundError,
+    InvalidInputError,
+    PermissionDeniedError,
+    UnavailableError,
+    VersionConflictError,
+)
+from knowledge_base.facts import validation
+from knowledge_base.facts.draft import FactDraft, checked_source, content_digest, labels, revision
+from knowledge_base.facts.records import FactRecord
+from knowledge_base.facts.repository import FactRepository, Stored
+from knowledge_base.index.indexer import Indexer, PassageSet
+from knowledge_base.index.passages import Cut, PassageSplitter
+from knowledge_base.index.schema import Generation
+from knowledge_base.settings import Limits, Timeouts
+from knowledge_base.types import Fact, StoreResult
+
+MOST_LABEL_CHARS = 8_000_000
+"""Characters of labels that one fact may have over all its parts; writing them takes the server some 0.3 s."""
+
+RACES = 20
+"""How often an update without an expected version is tried again when others were faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class FactChange:
+    """The checked arguments of one update; None leaves a field as it is."""
+
+    content: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    tags: Sequence[str] | None = None
+    source: str | None = None
+    principals: Sequence[str] | None = None
+    """Who the caller means to show it to; a fact that is shown to others is refused."""
+
+    @classmethod
+    def checked(cls, limits: Limits, *, content: Any, metadata: Any, tags: Any, source: Any) -> FactChange:
+        """Checks the arguments of one update.
+
+        Args:
+            limits: The limits.
+            content: The new content, or None.
+            metadata: The new metadata, or None.
+            tags: The new tags, or None.
+            source: The new source, or None.
+
+        Raises:
+            InvalidInputError: An argument is refused, or all are None.
+        """
+        if content is None and metadata is None and tags is None and source is None:
+            raise InvalidInputError("content", "nothing to change; give content, metadata, tags or source")
+        return cls(
+            None if content is None else validation.checked_text("content", content, limits.content_chars),
+            None if metadata is None else validation.checked_metadata(metadata, limits),
+            None if tags is None else validation.checked_labels("tags", tags, limits.tags, limits.label_chars),
+            checked_source(source, limits),
+        )
+
+
+class FactWriter:
+    """Stores and changes facts.
+
+    Args:
+        repository: Where facts are kept.
+        splitter: Cuts contents into passages.
+        embedding: Says how long passages may be.
+        indexer: Gives passages their vectors.
+        timeouts: The caps of the steps.
+        limits: How many may be stored at once.
+    """
+
+    def __init__(
+        self,
+        repository: FactRepository,
+        splitter: PassageSplitter,
+        embedding: EmbeddingService,
+        indexer: Indexer,
+        timeouts: Timeouts,
+        limits: Limits,
+    ) -> None:
+        self._repository = repository
+        self._splitter = splitter
+        self._embedding = embedding
+        self._indexer = indexer
+        self._timeouts = timeouts
+        self._admission = Admission("stores", limits.concurrent_stores, limits.waiting_stores)
+
+    async def store(self, draft: FactDraft, *, wait_indexed: bool) -> StoreResult:
+        """Stores a fact, and waits for its vectors if asked to and possible.
+
+        Args:
+            draft: The fact.
+            wait_indexed: Whether to wait for the vectors.
+
+        Returns:
+            What became of it; ``indexed`` is False when the vectors follow later.
+
+        Raises:
+            VersionConflictError: It is there already and must not be, or its id has another content.
+            PermissionDeniedError: Its id belongs to a fact of other principals.
+            IndexMismatchError: The namespace was built with another model.
+            OverloadedError: Too many stores wait already, or its turn did not come in time.
+            UnavailableError: Redis could not be reached; it may or may not be stored, and may be stored again.
+        """
+        async with self._admission.place(self._timeouts.store):
+            return await self._store(draft, wait_indexed=wait_indexed)
+
+    async def _store(self, draft: FactDraft, *, wait_indexed: bool) -> StoreResult:
+        generation = await self._indexer.generation(draft.namespace)
+        cut = await self.split(draft.content)
+        self.check_weight(cut, labels(draft.metadata, draft.tags, draft.source, draft.principals))
+        stored = (await self._repository.store(generation, [(draft, cut)]))[0]
+        if isinstance(stored, Exception):
+            raise stored
+        if stored.status != "success":
+            return await self.resolve_duplicate(draft, stored)
+        indexed = wait_indexed and await self._index_now(generation, draft, cut)
+        if not wait_indexed:
+            self._indexer.leave(draft.namespace, [draft.fact_id])
+        return {"status": "success", "fact_id": draft.fact_id, "version": 1, "indexed": indexed}
+
+    def check_weight(self, cut: Cut, draft_labels: Mapping[str, str]) -> None:
+        """Refuses a fact whose labels, which stand with each of its parts, would take the server too long to write.
+
+        Args:
+            cut: What its content is cut into.
+            draft_labels: What ``labels`` gave.
+
+        Raises:
+            InvalidInputError: There are too many labels for so long a content.
+        """
+        weight = sum(map(len, draft_labels.values())) * (len(cut.passages) + len(cut.sections))
+        if weight > MOST_LABEL_CHARS:
+            raise InvalidInputError(
+                "metadata",
+                "has too many values to filter on for so long a content (tags and principals count); shorten either",
+                limit=MOST_LABEL_CHARS,
+            )
+
+    async def split(self, content: str) -> Cut:
+        """Returns the parts of a content, its passages as long as the embedding model reads them.
+
+        Args:
+            content: The content.
+        """
+        model = await self._embedding.load()
+        return await self._splitter.split(
+            content, tokenizer=model.tokenizer, model_tokens=model.tokens, limit=self._timeouts.document
+        )
+
+    async def resolve_duplicate(self, draft: FactDraft, stored: Stored) -> StoreResult:
+        """Does what the caller asked for when a fact is there already.
+
+        Args:
+            draft: The fact that was to be stored.
+            stored: What was found instead.
+
+        Raises:
+            VersionConflictError: It must not be there, or its id has another content.
+            PermissionDeniedError: Its id belongs to a fact of other principals.
+        """
+        if draft.on_duplicate == "update":
+            change = FactChange(draft.content, draft.metadata, draft.tags, draft.source, draft.principals)
+            try:
+                fact = await self._change(draft.namespace, stored.fact_id, change, draft.principals, None)
+            except FactNotFoundError:
+                raise PermissionDeniedError(
+                    f"fact_id {stored.fact_id!r} is taken by a fact of other principals"
+                ) from None
+            return {"status": "success", "fact_id": fact["id"], "version": fact["version"], "indexed": fact["indexed"]}
+        if draft.on_duplicate == "error" or stored.status == "conflict":
+            raise VersionConflictError(stored.fact_id, 0, stored.version)
+        return {
+            "status": "duplicate",
+            "fact_id": stored.fact_id,
+            "version": stored.version,
+            "indexed": stored.indexed,
+        }
+
+    async def update(
+        self,
+        namespace: str,
+        fact_id: str,
+        change: FactChange,
+        principals: Sequence[str],
+        expected_version: int | None,
+    ) -> Fact:
+        """Changes a fact; without an expected version the last writer wins.
+
+        Args:
+            namespace: Where it is.
+            fact_id: The fact.
+            change: What changes.
+            principals: Who is asking.
+            expected_version: The version that it must have, or None for any.
+
+        Raises:
+            FactNotFoundError: It is not there, or not visible.
+            VersionConflictError: It has another version, or another fact has the new content.
+            OverloadedError: Too many stores wait already, or its turn did not come in time.
+            UnavailableError: Redis could not be reached.
+        """
+        async with self._admission.place(self._timeouts.update):
+            return await self._change(namespace, fact_id, change, principals, expected_version)
+
+    async def _change(
+        self,
+        namespace: str,
+        fact_id: str,
+        change: FactChange,
+        principals: Sequence[str],
+        expected_version: int | None,
+    ) -> Fact:
+        generation = await self._indexer.generation(namespace)
+        for _ in range(RACES):
+            old = (await self._repository.read(namespace, [fact_id], principals))[0]
+            if old is None:
+                raise FactNotFoundError(fact_id, namespace)
+            if change.principals is not None and list(change.principals) != old.principals:
+                raise PermissionDeniedError(f"fact {fact_id!r} belongs to other principals")
+            if expected_version is not None and old.version != expected_version:
+                raise VersionConflictError(fact_id, expected_version, old.version)
+            try:
+                return await self._switch(generation, old, change, principals)
+            except VersionConflictError as error:
+                if expected_version is not None or error.fact_id != fact_id or error.expected == 0:
+                    raise
+                conflict = error
+        raise conflict
+
+    async def _switch(
+        self, generation: Generation, old: FactRecord, change: FactChange, principals: Sequence[str]
+    ) -> Fact:
+        changed = change.content is not None and change.content != old.content
+        content = change.content if changed and change.content is not None else old.content
+        new = old._replace(
+            content=content,
+            metadata=old.metadata if change.metadata is None else dict(change.metadata),
+            tags=old.tags if change.tags is None else list(change.tags),
+            source=old.source if change.source is None else change.source,
+        )
+        cut = Cut([], [])
+        written: PassageSet | None = None
+        if changed:
+            cut = await self.split(content)
+            digest = content_digest(content, old.principals)
+            new = new._replace(revision=revision(old.version + 1, digest, len(cut.passages)))
+            written = PassageSet(old.fact_id, new.revision, cut.passages)
+            await self._embed_ahead(generation, written)
+        self.check_weight(cut, labels(new.metadata, new.tags, new.source, new.principals))
+        try:
+            stored = await self._repository.update(generation, old, new, cut, principals)
+        except (VersionConflictError, FactNotFoundError):
+            if written is not None:
+                await self._indexer.settle(generation, [written])
+            raise
+        if not stored.indexed:
+            self._indexer.leave(generation.namespace, [old.fact_id])
+        current = (await self._repository.read(generation.namespace, [old.fact_id], principals))[0]
+        if current is not None and current.version == stored.version:
+            return current.to_fact(generation.namespace)
+        now = self._repository.now()
+        return new._replace(version=stored.version, updated_at=now, indexed=stored.indexed).to_fact(
+            generation.namespace
+        )
+
+    async def _embed_ahead(self, generation: Generation, passages: PassageSet) -> None:
+        # The old content stays searchable by meaning until the new one is. Without a model there is no point in
+        # waiting: the new content is found by words at once and its vectors follow.
+        try:
+            await self._indexer.embed(generation, [passages])
+        except UnavailableError:
+            return
+
+    async def _index_now(self, generation: Generation, draft: FactDraft, cut: Cut) -> bool:
+        try:
+            item = first_passages(draft, cut)
+            if (await self._indexer.index(generation, [item]))[0]:
+                return True
+        except UnavailableError:
+            self._indexer.leave(draft.namespace, [draft.fact_id])
+        return False
+
+
+def first_passages(draft: FactDraft, cut: Cut) -> PassageSet:
+    """Returns the passages of a fact's first version.
+
+    Args:
+        draft: The fact.
+        cut: What its content is cut into.
+    """
+    return PassageSet(draft.fact_id, revision(1, draft.digest, len(cut.passages)), cut.passages)

@@ -1,0 +1,20 @@
+-- Settles an insert of vectors: the fact is indexed now, or the insert came too late and is taken back.
+--
+-- KEYS[1]  the fact's key
+-- KEYS[2]  the sorted set of pending facts
+-- ARGV     fact id, revision, passages, prefix of the passages' keys up to the revision
+-- Reply    1 when the fact is indexed, 0 when a vector is missing, -1 when the insert was taken back
+
+local count = tonumber(ARGV[3])
+if redis.call('HGET', KEYS[1], 'revision') ~= ARGV[2] then
+  for position = 0, count - 1 do redis.call('DEL', ARGV[4] .. position) end
+  return -1
+end
+local missing = false
+for position = 0, count - 1 do
+  if redis.call('HEXISTS', ARGV[4] .. position, 'vector') == 0 then missing = true end
+end
+if missing then return 0 end
+redis.call('HSET', KEYS[1], 'indexed', '1')
+redis.call('ZREM', KEYS[2], ARGV[1])
+return 1

@@ -1,0 +1,144 @@
+"""Cutting content into passages, the units that are embedded and found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+from knowledge_base.connection.worker_threads import WorkerThreads
+from knowledge_base.heavy_imports import import_heavy
+from knowledge_base.index.analysis import Analyzer
+from knowledge_base.settings import ChunkingSettings
+
+Tokenizer = Callable[[str], Sequence[Any]]
+
+MOST_TOKENS_A_CHARACTER = 3
+"""A character that normalisation takes apart gives up to three tokens (a Hangul syllable)."""
+
+SLACK = 10
+"""The share of a passage, as 1 / n, that is left for sentences to end in."""
+
+INLINE_CHARACTERS = 2_000
+"""Content up to this length is handled on the event loop; more would stall it."""
+
+
+SECTION_PASSAGES = 4
+"""Neighbouring passages whose words are indexed together.
+
+BM25 over whole abstracts of Cranfield gives an nDCG@10 of 0.518, over their passages 0.513.
+"""
+
+LONGEST_OVERLAP = 2_000
+"""Characters of overlap that are looked for between neighbours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A content in parts: passages to be embedded and shown, and the stems of each section of them."""
+
+    passages: list[str]
+    sections: list[str]
+
+
+class PassageSplitter:
+    """Cuts content at sentences into passages that the embedding model reads whole.
+
+    Args:
+        settings: How long passages are.
+        threads: Where long content is cut.
+        analyzer: Gives the stems.
+    """
+
+    def __init__(self, settings: ChunkingSettings, threads: WorkerThreads, analyzer: Analyzer) -> None:
+        self._settings = settings
+        self._threads = threads
+        self._analyzer = analyzer
+
+    async def split(self, content: str, *, tokenizer: Tokenizer | None, model_tokens: int | None, limit: float) -> Cut:
+        """Returns the parts of a content, in order.
+
+        Args:
+            content: Any text that is not blank.
+            tokenizer: The embedding model's own, or None for LlamaIndex's default.
+            model_tokens: How many tokens the model reads, or None when unknown.
+            limit: Seconds that it may take.
+
+        Raises:
+            OperationTimeoutError: It took longer.
+            OverloadedError: Too many long contents wait already.
+        """
+        tokens = min(self._settings.passage_tokens, model_tokens or self._settings.passage_tokens)
+        if len(content) * MOST_TOKENS_A_CHARACTER <= tokens:
+            return self._cut(content, [content])
+        if tokenizer is not None and len(content) <= INLINE_CHARACTERS and len(tokenizer(content)) <= tokens:
+            return self._cut(content, [content])
+        return await self._threads.to_thread(
+            self._split, content, tokenizer, tokens, step="cutting content into passages", limit=limit
+        )
+
+    def _split(self, content: str, tokenizer: Tokenizer | None, tokens: int) -> Cut:
+        overlap = min(self._settings.overlap_tokens, tokens // 2)
+        count = tokens if tokenizer is None else len(tokenizer(content))
+        split = _sentence_splitter(tokenizer, even_size(count, tokens, overlap), overlap)
+        return self._cut(content, [text for text in split(content) if text.strip()] or [content])
+
+    def _cut(self, content: str, passages: list[str]) -> Cut:
+        if len(passages) <= SECTION_PASSAGES:
+            return Cut(passages, [self._stems(content)])
+        own = [passages[0], *(_without_overlap(*pair) for pair in pairwise(passages))]
+        groups = [own[begin : begin + SECTION_PASSAGES] for begin in range(0, len(own), SECTION_PASSAGES)]
+        return Cut(passages, [self._stems("\n".join(group)) for group in groups])
+
+    def _stems(self, text: str) -> str:
+        return " ".join(self._analyzer.stems(text))
+
+
+def passages_of_section(section: int, passages: int) -> range:
+    """Returns the positions of the passages that a section is made of.
+
+    Args:
+        section: Its place in the content.
+        passages: How many the content has.
+    """
+    return range(section * SECTION_PASSAGES, min((section + 1) * SECTION_PASSAGES, passages))
+
+
+def _without_overlap(before: str, passage: str) -> str:
+    for length in range(min(len(before), len(passage), LONGEST_OVERLAP), 0, -1):
+        seams = _between_words(before, len(before) - length) and _between_words(passage, length)
+        if seams and before.endswith(passage[:length]):
+            return passage[length:]
+    return passage
+
+
+def _between_words(text: str, place: int) -> bool:
+    return not (0 < place < len(text) and text[place - 1].isalnum() and text[place].isalnum())
+
+
+def even_size(count: int, most: int, overlap: int) -> int:
+    """Returns how many tokens each passage may have, so that a content is cut into even parts.
+
+    Filling each passage to the brim leaves a short rest, whose vector says little. With sentences cut evenly, nDCG@10
+    of vector search on Cranfield is 0.502 instead of 0.493.
+
+    Args:
+        count: Tokens of the content.
+        most: Tokens of a passage at most.
+        overlap: Tokens that neighbours share.
+    """
+    parts = max(1, math.ceil((count - overlap) / (most - overlap)))
+    even = math.ceil((count + overlap * (parts - 1)) / parts)
+    # Sentences don't end where they should: without some slack one more part would be needed.
+    return max(2 * overlap, min(most, even + most // SLACK))
+
+
+@lru_cache(maxsize=512)
+def _sentence_splitter(tokenizer: Tokenizer | None, tokens: int, overlap: int) -> Callable[[str], list[str]]:
+    node_parser = import_heavy("llama_index.core.node_parser")
+    splitter = node_parser.SentenceSplitter(chunk_size=tokens, chunk_overlap=overlap, tokenizer=tokenizer)
+    split: Callable[[str], list[str]] = splitter.split_text
+    return split

@@ -1,0 +1,119 @@
+"""The names of all keys in Redis, in one place.
+
+Every key of a namespace carries it as hash tag, so that on Redis Cluster a namespace lives on one shard.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+NAMESPACES_KEY = "kb:namespaces"
+"""Set of every namespace that was ever written to; the only key outside a namespace."""
+
+OPEN = "*"
+"""Stands for "everybody" where principals are listed."""
+
+
+class PartName(NamedTuple):
+    """What the name of a passage or section says: whose it is, of which revision, and its place there."""
+
+    fact_id: str
+    revision: str
+    position: int
+
+    @property
+    def node_id(self) -> str:
+        """The end of its key; a passage's id in LlamaIndex."""
+        return f"{self.fact_id}:{self.revision}:{self.position}"
+
+    @classmethod
+    def parse(cls, name: str) -> PartName:
+        """Reads a node id.
+
+        Args:
+            name: What ``node_id`` gave.
+        """
+        fact_id, revision, position = name.rsplit(":", 2)
+        return cls(fact_id, revision, int(position))
+
+
+class Keyspace:
+    """The keys of one namespace.
+
+    Args:
+        namespace: A validated namespace.
+    """
+
+    __slots__ = ("namespace", "root")
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self.root = f"kb:{{{namespace}}}:"
+
+    def fact(self, fact_id: str) -> str:
+        """Hash of a fact."""
+        return f"{self.root}fact:{fact_id}"
+
+    def history(self, fact_id: str) -> str:
+        """List of a fact's earlier versions, newest first."""
+        return f"{self.root}history:{fact_id}"
+
+    def visible(self, principal: str) -> str:
+        """Sorted set of the facts that a principal may see, by sequence number."""
+        return f"{self.root}visible:{principal}"
+
+    def text_index(self, generation: int) -> str:
+        """Name of a generation's index of words."""
+        return f"{self.root}index:{generation}"
+
+    def vector_index(self, generation: int) -> str:
+        """Name of a generation's index of vectors."""
+        return f"{self.root}vectors:{generation}"
+
+    def passages(self, generation: int) -> str:
+        """Prefix of the passages of a generation, without the last colon."""
+        return f"{self.root}passage:{generation}"
+
+    def sections(self, generation: int) -> str:
+        """Prefix of the sections of a generation, without the last colon."""
+        return f"{self.root}section:{generation}"
+
+    @property
+    def generation(self) -> str:
+        """Hash that records the live generation, its embedding model and dimension."""
+        return f"{self.root}generation"
+
+    @property
+    def contents(self) -> str:
+        """Hash from the digest of a content (and its principals) to the fact that has it."""
+        return f"{self.root}contents"
+
+    @property
+    def facts(self) -> str:
+        """Sorted set of all facts, by sequence number."""
+        return f"{self.root}facts"
+
+    @property
+    def pending(self) -> str:
+        """Sorted set of the facts that wait for vectors, by the time (ms) of the next attempt."""
+        return f"{self.root}pending"
+
+    @property
+    def expiring(self) -> str:
+        """Sorted set of the facts that expire, by the time (ms) they do."""
+        return f"{self.root}expiring"
+
+    @property
+    def counters(self) -> str:
+        """Hash of counters: the last sequence number, passages."""
+        return f"{self.root}counters"
+
+    @property
+    def tag_counts(self) -> str:
+        """Hash from tag to the number of its facts."""
+        return f"{self.root}tag_counts"
+
+    @property
+    def source_counts(self) -> str:
+        """Hash from source to the number of its facts."""
+        return f"{self.root}source_counts"

@@ -1,0 +1,172 @@
+"""What a ``KnowledgeBase`` is made of, and the order in which it starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import Context
+from typing import TYPE_CHECKING
+
+from knowledge_base.connection.manager import AsyncRedisManager
+from knowledge_base.connection.worker_threads import WorkerThreads
+from knowledge_base.embedding.service import EmbeddingService
+from knowledge_base.errors import InvalidInputError, KnowledgeBaseError, UnavailableError
+from knowledge_base.facts.bulk import BulkWriter
+from knowledge_base.facts.reader import FactReader
+from knowledge_base.facts.repository import FactRepository
+from knowledge_base.facts.writer import FactWriter
+from knowledge_base.index.analysis import Analyzer
+from knowledge_base.index.filters import FilterCompiler
+from knowledge_base.index.generations import Generations
+from knowledge_base.index.indexer import Indexer
+from knowledge_base.index.passages import PassageSplitter
+from knowledge_base.index.text_index import TextIndex
+from knowledge_base.index.timeout_policy import TimeoutPolicy
+from knowledge_base.index.vector_index import VectorIndex
+from knowledge_base.retrieval.passage_reader import PassageReader
+from knowledge_base.retrieval.searcher import Searcher
+from knowledge_base.settings import Settings, names_database_zero
+from knowledge_base.statistics import Statistics
+from knowledge_base.types import Health
+
+if TYPE_CHECKING:
+    from llama_index.core.base.embeddings.base import BaseEmbedding
+
+SPLITTING_THREADS = 1
+SPLITTING_WAITING = 1_000
+
+
+class Collaborators:
+    """Everything that is bound to an event loop.
+
+    Args:
+        settings: All settings.
+        manager: The connections.
+        embed_model: The caller's own embedding, or None.
+    """
+
+    def __init__(self, settings: Settings, manager: AsyncRedisManager, embed_model: BaseEmbedding | None) -> None:
+        limits = settings.limits
+        analyzer = Analyzer()
+        compiler = FilterCompiler(limits.filter_clauses)
+        self.splitting = WorkerThreads("splitting", threads=SPLITTING_THREADS, waiting=SPLITTING_WAITING)
+        self.embedding = EmbeddingService(
+            settings.embedding, timeout=settings.timeouts.embedding, breaker=settings.breaker, model=embed_model
+        )
+        self.generations = Generations(manager)
+        self.vectors = VectorIndex(manager, self.embedding, self.generations, freeze=settings.freeze_imports)
+        texts = TextIndex(manager, self.generations)
+        self.repository = FactRepository(manager, keep_history=limits.history)
+        self.indexer = Indexer(manager, self.generations, self.embedding, self.vectors, self.repository.sweep)
+        self.reader = FactReader(self.repository, texts, self.generations, compiler)
+        splitter = PassageSplitter(settings.chunking, self.splitting, analyzer)
+        self.writer = FactWriter(self.repository, splitter, self.embedding, self.indexer, settings.timeouts, limits)
+        self.bulk = BulkWriter(self.writer, self.repository, self.reader, self.indexer, self.generations, limits)
+        self.searcher = Searcher(
+            self.repository,
+            PassageReader(manager, analyzer),
+            self.generations,
+            self.embedding,
+            self.vectors,
+            texts,
+            TimeoutPolicy(manager),
+            analyzer,
+            compiler,
+            settings.retrieval,
+            limits,
+        )
+        self.statistics = Statistics(manager, self.repository, self.generations, self.embedding)
+
+
+class Services:
+    """Starts the collaborators with the first call, and stops them.
+
+    Args:
+        settings: All settings.
+        redis: A manager to share, or None for one of our own.
+        embed_model: The caller's own embedding, or None.
+
+    Raises:
+        InvalidInputError: The URL names another database than 0.
+    """
+
+    def __init__(
+        self, settings: Settings, *, redis: AsyncRedisManager | None, embed_model: BaseEmbedding | None
+    ) -> None:
+        url = redis.settings.redis_url if redis is not None else settings.redis_url
+        if url is not None and not names_database_zero(url):
+            raise InvalidInputError(
+                "redis_url (KB_REDIS_URL)", "names another database than 0; the query engine indexes no other"
+            )
+        self._settings = settings
+        self._shared = redis
+        self._manager = redis or AsyncRedisManager(settings)
+        self._embed_model = embed_model
+        self._collaborators: Collaborators | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self._closed = False
+        self._closing: asyncio.Future[None] | None = None
+
+    async def start(self) -> Collaborators:
+        """Returns the collaborators, connected; does next to nothing when they are.
+
+        Raises:
+            UnavailableError: Redis cannot be reached, or the base is closed.
+            PermissionDeniedError: Redis refused the user or password.
+            ServerRequirementError: The embedded server cannot run here.
+        """
+        collaborators = self._collaborate()
+        await self._manager.start()
+        self._refuse_when_closed()
+        collaborators.indexer.start()
+        return collaborators
+
+    def preload(self) -> None:
+        """Begins to load what the first search by meaning would have to wait for."""
+        if self._loading is None:
+            loop = asyncio.get_running_loop()
+            loading = self._preload(self._collaborate())
+            self._loading = loop.create_task(loading, name="kb-loading", context=Context())
+
+    async def health(self) -> Health:
+        """Says which part is ill; starts what is not started."""
+        limit = self._settings.timeouts.health
+        return await self._collaborate().statistics.health(self._settings.namespace, limit)
+
+    async def close(self) -> None:
+        """Ends every task, thread and connection within ``timeouts.close``."""
+        if self._closing is None:
+            self._closed = True
+            self._closing = asyncio.ensure_future(self._close())
+        # Whoever gives up waiting does not leave it half closed.
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        budget = self._settings.timeouts.close
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.gather(self._loading, return_exceptions=True)
+        if self._collaborators is not None:
+            await self._collaborators.indexer.close(budget / 4)
+            await self._collaborators.embedding.close(budget / 2)
+            self._collaborators.splitting.close()
+            await self._collaborators.splitting.wait_closed(budget / 8)
+        if self._shared is None:
+            await self._manager.close()
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise UnavailableError("this knowledge base is closed; make a new one")
+
+    def _collaborate(self) -> Collaborators:
+        self._refuse_when_closed()
+        if self._collaborators is None:
+            self._collaborators = Collaborators(self._settings, self._manager, self._embed_model)
+        return self._collaborators
+
+    async def _preload(self, collaborators: Collaborators) -> None:
+        try:
+            await collaborators.embedding.load()
+            await collaborators.vectors.preload()
+        except KnowledgeBaseError:
+            # Whoever needs them loads them again and is told what is wrong.
+            return

@@ -1,0 +1,247 @@
+"""Every setting, from arguments or the environment (prefix ``KB_``, nested with ``__``)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
+
+from knowledge_base.errors import InvalidInputError
+
+ENVIRONMENT_PREFIX = "KB_"
+NAMESPACE_PATTERN = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+ONE_DAY = 86_400.0
+URL_OPTIONS = ("db", "username", "password")
+
+Seconds = Annotated[float, Field(gt=0, le=ONE_DAY, allow_inf_nan=False)]
+"""A duration in seconds: above zero, a day at most."""
+
+
+def _refuse_clearly(error: ValidationError, prefix: str = "") -> InvalidInputError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    path = [str(part) for part in first["loc"]]
+    problem = "is no setting" if first["type"] == "extra_forbidden" else first["msg"]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, InvalidInputError):
+        path.append(cause.field)
+        problem = cause.problem
+    elif isinstance(cause, ValueError):
+        problem = str(cause)
+    field = ".".join(path) or "settings"
+    if prefix:
+        field = f"{field} ({prefix}{'__'.join(path).upper()})"
+    return InvalidInputError(field, problem[0].lower() + problem[1:])
+
+
+class SettingsPart(BaseModel):
+    """Base of the parts of ``Settings``: immutable, and strict about names and values."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _refuse_clearly(error) from None
+
+
+class Timeouts(SettingsPart):
+    """Seconds that each kind of step, and each public call as a whole, may take."""
+
+    redis: Seconds = Field(2.0, description="one Redis command, pipeline, script or page of a scan")
+    connect: Seconds = Field(2.0, description="opening one connection to Redis")
+    file: Seconds = Field(5.0, description="one file read or write")
+    llama_index: Seconds = Field(10.0, description="one LlamaIndex insert or query in its worker thread")
+    embedding: Seconds = Field(30.0, description="one request to the embedding model")
+    document: Seconds = Field(30.0, description="reading one document")
+    start: Seconds = Field(60.0, description="starting the embedded server, its data loaded")
+    close: Seconds = Field(5.0, description="`close()`")
+    store: Seconds = Field(30.0, description="`store_fact`")
+    bulk: Seconds = Field(3600.0, description="`store_facts`, `delete_facts`")
+    get: Seconds = Field(5.0, description="`get_fact`, `get_fact_history`, each page of `iter_facts`")
+    update: Seconds = Field(30.0, description="`update_fact`")
+    delete: Seconds = Field(5.0, description="`delete_fact`")
+    search: Seconds = Field(10.0, description="`search`")
+    stats: Seconds = Field(5.0, description="`get_stats`, `get_detailed_stats`")
+    health: Seconds = Field(3.0, description="`health`")
+
+
+class Limits(SettingsPart):
+    """How much of anything is taken, per call or at the same time."""
+
+    pool_connections: int = Field(50, ge=1, le=10_000, description="connections in each Redis pool")
+    index_threads: int = Field(4, ge=1, le=64, description="worker threads for LlamaIndex")
+    index_waiting: int = Field(256, ge=0, le=100_000, description="calls that may wait for such a thread")
+    content_chars: int = Field(1_000_000, ge=1, le=50_000_000, description="characters of one fact")
+    metadata_bytes: int = Field(65_536, ge=2, le=16_777_216, description="bytes of one fact's metadata as JSON")
+    tags: int = Field(100, ge=0, le=10_000, description="tags of one fact")
+    principals: int = Field(100, ge=0, le=10_000, description="principals of one fact or caller")
+    label_chars: int = Field(256, ge=1, le=4_096, description="characters of a tag, source or principal")
+    query_chars: int = Field(10_000, ge=1, le=1_000_000, description="characters of a query")
+    query_terms: int = Field(
+        64, ge=1, le=1_024, description="words of a query, repeats included, sent to full text search"
+    )
+    top_k: int = Field(1_000, ge=1, le=10_000, description="hits of one search")
+    page: int = Field(1_000, ge=1, le=10_000, description="facts in one answer of `get_fact`")
+    offset: int = Field(1_000_000, ge=0, le=100_000_000, description="facts that `get_fact` may skip")
+    filter_clauses: int = Field(64, ge=1, le=1_024, description="clauses and values of one filter")
+    history: int = Field(20, ge=0, le=1_000, description="earlier versions kept of each fact")
+    concurrent_stores: int = Field(8, ge=1, le=10_000, description="`store_fact` and `update_fact` under way at once")
+    waiting_stores: int = Field(5_000, ge=0, le=1_000_000, description="of these, how many may wait for their turn")
+    concurrent_searches: int = Field(8, ge=1, le=10_000, description="searches under way at once")
+    waiting_searches: int = Field(5_000, ge=0, le=1_000_000, description="searches that may wait for their turn")
+
+
+class BreakerSettings(SettingsPart):
+    """When a failing dependency is left alone, and for how long."""
+
+    failures: int = Field(5, ge=1, le=10_000, description="failures in a row that open the circuit")
+    reset_after: Seconds = Field(10.0, description="seconds until one probe is let through")
+
+
+class EmbeddingSettings(SettingsPart):
+    """Which embedding model is used, and how hard."""
+
+    provider: Literal["local", "openai"] = Field(
+        "local", description="`local`: ONNX on this machine; `openai`: any OpenAI-compatible endpoint"
+    )
+    model: str | None = Field(
+        None, description="a directory with an ONNX model (`local`) or the endpoint's model name (`openai`)"
+    )
+    base_url: str | None = Field(None, description="the endpoint's base URL, for example `http://localhost:11434/v1`")
+    api_key: SecretStr | None = Field(None, description="the endpoint's key")
+    dimension: int | None = Field(None, ge=1, le=32_768, description="length of the vectors, if the model can't tell")
+    max_concurrent_requests: int = Field(10, ge=1, le=10_000, description="requests to the model under way at once")
+    max_waiting_requests: int = Field(4_000, ge=0, le=1_000_000, description="requests that may wait for their turn")
+    pool_size: int = Field(100, ge=1, le=10_000, description="HTTP connections to the endpoint")
+    threads: int = Field(2, ge=1, le=64, description="worker threads for a model that runs on this machine")
+    batch_size: int = Field(32, ge=1, le=2_048, description="texts in one request")
+    cache_size: int = Field(10_000, ge=0, le=10_000_000, description="query embeddings kept in memory")
+    cache_ttl: Seconds = Field(3_600.0, description="seconds that a query embedding is kept")
+
+
+class ChunkingSettings(SettingsPart):
+    """How content is cut into passages."""
+
+    passage_tokens: int = Field(
+        254, ge=16, le=8_192, description="tokens of a passage at most; never more than the model reads"
+    )
+    overlap_tokens: int = Field(64, ge=0, le=4_096, description="tokens that neighbouring passages share")
+
+
+class RetrievalSettings(SettingsPart):
+    """How hits are found and fused."""
+
+    candidates: int = Field(100, ge=1, le=10_000, description="passages that each retriever brings to the fusion")
+    rrf_k: int = Field(60, ge=1, le=10_000, description="the constant k of reciprocal rank fusion")
+    vector_share: float = Field(
+        0.7, gt=0, lt=1, description="share of a hybrid search's budget after which words alone answer"
+    )
+
+
+def _checked_namespace(value: str) -> str:
+    if not NAMESPACE_PATTERN.fullmatch(value):
+        raise ValueError("must match [A-Za-z0-9_.:-]{1,128}")
+    return value
+
+
+class Settings(BaseSettings):
+    """All settings of a knowledge base.
+
+    Each is taken from its argument, else from the environment, else from its default. The variable of
+    ``timeouts.redis`` is ``KB_TIMEOUTS__REDIS``, and so on.
+
+    Raises:
+        InvalidInputError: A value is refused; the message names the setting and its variable.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", validate_default=True
+    )
+
+    redis_url: str | None = Field(
+        None, description="`redis://`, `rediss://` or `unix://`; without one the embedded server is used"
+    )
+    namespace: Annotated[str, AfterValidator(_checked_namespace)] = Field(
+        "default", description="the namespace of calls that name none"
+    )
+    data_dir: Path | None = Field(
+        None, description="folder of the embedded server; without one the user's data directory is used"
+    )
+    freeze_imports: bool = Field(
+        True,
+        description="take what is imported at start out of the garbage collector's full runs, which would stop the "
+        "event loop for 100 ms and more each",
+    )
+    timeouts: Timeouts = Field(default_factory=Timeouts)
+    limits: Limits = Field(default_factory=Limits)
+    breaker: BreakerSettings = Field(default_factory=BreakerSettings)
+    embedding: EmbeddingSettings = Field(default_factory=EmbeddingSettings)
+    chunking: ChunkingSettings = Field(default_factory=ChunkingSettings)
+    retrieval: RetrievalSettings = Field(default_factory=RetrievalSettings)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _refuse_clearly(error, ENVIRONMENT_PREFIX) from None
+        except SettingsError as error:
+            raise InvalidInputError("settings", f"the environment could not be read: {error}") from None
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: str | None) -> str | None:
+        if value is None or not value.strip():
+            return None
+        parts = urlsplit(value)
+        options = [
+            name for name, _ in parse_qsl(parts.query) if not name.startswith("ssl_") and name not in URL_OPTIONS
+        ]
+        if options:
+            raise ValueError(f"has the option {options[0][:64]!r}; take {', '.join(URL_OPTIONS)} or ssl_…")
+        if parts.scheme not in {"redis", "rediss", "unix"}:
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        if parts.scheme == "unix":
+            if not parts.path:
+                raise ValueError("names no socket; write unix:///path/to/redis.sock")
+            return value
+        try:
+            valid = bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            valid = False
+        if not valid:
+            raise ValueError("names no valid host and port")
+        return value
+
+    def __repr_args__(self) -> Any:
+        for name, value in super().__repr_args__():
+            yield name, redacted_url(value) if name == "redis_url" and value else value
+
+
+def redacted_url(url: str) -> str:
+    """Returns the URL of a server without its user, password and query.
+
+    Args:
+        url: Any URL that ``Settings.redis_url`` takes.
+    """
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, f"***@{host}" if "@" in parts.netloc else host, parts.path, "", ""))
+
+
+def names_database_zero(url: str) -> bool:
+    """Tells whether a URL names database 0, the only one that the query engine indexes.
+
+    Args:
+        url: Any URL that ``Settings.redis_url`` takes.
+    """
+    parts = urlsplit(url)
+    database = dict(parse_qsl(parts.query)).get("db", "0")
+    if parts.scheme != "unix":
+        database = parts.path.strip("/") or database
+    return database == "0"

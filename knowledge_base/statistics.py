@@ -1,0 +1,170 @@
+"""Counts and states, without scanning anything."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from knowledge_base.connection.deadline import deadline
+from knowledge_base.connection.manager import AsyncRedisManager
+from knowledge_base.embedding.service import EmbeddingService
+from knowledge_base.errors import KnowledgeBaseError
+from knowledge_base.facts.repository import FactRepository
+from knowledge_base.index.generations import Generations, is_missing_index
+from knowledge_base.index.schema import Generation
+from knowledge_base.keyspace import Keyspace
+from knowledge_base.types import DetailedStats, Health, PartHealth, Stats
+
+BYTES_PER_MEGABYTE = 1_048_576
+MEMORY_FIELD = "total_index_memory_sz_mb"
+SEARCH_MODULES = {"search", "searchlight"}
+
+
+class Statistics:
+    """Says what is there, and how what serves it is doing.
+
+    Args:
+        manager: The connections.
+        repository: Removes what has expired, so that it is not counted.
+        generations: Which index is live.
+        embedding: The embedding model.
+    """
+
+    def __init__(
+        self,
+        manager: AsyncRedisManager,
+        repository: FactRepository,
+        generations: Generations,
+        embedding: EmbeddingService,
+    ) -> None:
+        self._manager = manager
+        self._repository = repository
+        self._generations = generations
+        self._embedding = embedding
+
+    async def counts(self, namespace: str) -> Stats:
+        """Returns the counts of a namespace, from counters that each change keeps.
+
+        Args:
+            namespace: The namespace.
+        """
+        client = await self._manager.main()
+        keys = Keyspace(namespace)
+        generation = await self._generations.current(namespace)
+        if generation is not None:
+            await self._repository.sweep(generation)
+        pipeline = client.pipeline(transaction=False)
+        pipeline.zcard(keys.facts)
+        pipeline.hget(keys.counters, "passages")
+        pipeline.zcard(keys.pending)
+        facts, passages, pending = await pipeline.execute()
+        return {
+            "namespace": namespace,
+            "facts": int(facts),
+            "passages": int(passages or 0),
+            "pending": int(pending),
+            "embedding_model": generation.model if generation else None,
+            "dimension": generation.dimension if generation else None,
+        }
+
+    async def details(self, namespace: str) -> DetailedStats:
+        """Returns the counts of a namespace and the state of what serves it.
+
+        Args:
+            namespace: The namespace.
+        """
+        counts = await self.counts(namespace)
+        generation = await self._generations.current(namespace)
+        client = await self._manager.main()
+        keys = Keyspace(namespace)
+        pipeline = client.pipeline(transaction=False)
+        pipeline.hgetall(keys.tag_counts)
+        pipeline.hgetall(keys.source_counts)
+        tags, sources = await pipeline.execute()
+        indices = [] if generation is None else await self._index_infos(generation)
+        server = await client.info("server")
+        memory = await client.info("memory")
+        return {
+            **counts,
+            "tags": _descending(tags),
+            "sources": _descending(sources),
+            "index_name": generation.text_index if generation else None,
+            "index_bytes": round(sum(float(index.get(MEMORY_FIELD) or 0) for index in indices) * BYTES_PER_MEGABYTE),
+            "index_failures": sum(int(index.get("hash_indexing_failures") or 0) for index in indices),
+            "redis_memory_bytes": int(memory["used_memory"]),
+            "redis_version": str(server.get("valkey_version") or server["redis_version"]),
+            "search_version": await self._search_version(),
+            "pools": self._manager.stats(),
+            "breakers": [*self._manager.breakers(), *self._embedding.breakers()],
+        }
+
+    async def health(self, namespace: str, limit: float) -> Health:
+        """Says whether everything that a search needs is ready; raises nothing.
+
+        Args:
+            namespace: Whose index is looked at.
+            limit: Seconds for each part.
+        """
+
+        async def search() -> str:
+            version = await self._search_version()
+            generation = await self._generations.current(namespace)
+            if generation is not None:
+                await self._generations.create_if_missing(generation)
+            return f"query engine {version or 'present'}"
+
+        async def embedding() -> str:
+            identity = await self._embedding.identity()
+            await self._embedding.embed_query("ready?")
+            return f"{identity.model}, {identity.dimension} dimensions"
+
+        async def redis() -> str:
+            await (await self._manager.main()).ping()
+            return "answers"
+
+        checks: dict[str, Callable[[], Awaitable[str]]] = {"redis": redis, "search": search, "embedding": embedding}
+        found = await asyncio.gather(*(_examine(name, check, limit) for name, check in checks.items()))
+        parts = dict(zip(checks, found, strict=True))
+        return {"live": True, "ready": all(part["ok"] for part in found), "parts": parts}
+
+    async def _index_infos(self, generation: Generation) -> list[dict[str, Any]]:
+        client = await self._manager.main()
+        try:
+            replies = [
+                await client.execute_command("FT.INFO", name)
+                for name in (generation.text_index, generation.vector_index)
+            ]
+        except ResponseError as error:
+            if is_missing_index(error):
+                return []
+            raise
+        return [dict(zip(reply[::2], reply[1::2], strict=False)) for reply in replies]
+
+    async def _search_version(self) -> str | None:
+        client = await self._manager.main()
+        info = await client.info("modules")
+        modules = info.get("modules", [])
+        for module in [modules] if isinstance(modules, dict) else modules:
+            if module.get("name") in SEARCH_MODULES:
+                number = int(module["ver"])
+                return f"{number // 10_000}.{number // 100 % 100}.{number % 100}"
+        return None
+
+
+async def _examine(name: str, check: Callable[[], Awaitable[str]], limit: float) -> PartHealth:
+    started = time.monotonic()
+    try:
+        async with deadline(f"health of {name}", limit):
+            detail, ok = await check(), True
+    except KnowledgeBaseError as error:
+        detail, ok = str(error), False
+    return {"ok": ok, "detail": detail, "took_ms": (time.monotonic() - started) * 1000}
+
+
+def _descending(counts: dict[str, str]) -> dict[str, int]:
+    ranked = sorted(counts.items(), key=lambda item: (-int(item[1]), item[0]))
+    return {label: int(count) for label, count in ranked}

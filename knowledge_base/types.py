@@ -1,0 +1,160 @@
+"""The shapes of every result: plain dicts, ready for JSON, an API response or a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias, TypedDict
+
+SearchMode: TypeAlias = Literal["hybrid", "vector", "text"]
+"""How a search finds: by meaning and words, by meaning, or by words."""
+
+OnDuplicate: TypeAlias = Literal["return", "update", "error"]
+"""What ``store_fact`` does when the fact is there already."""
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with what is done and what there is in all."""
+
+Metadata: TypeAlias = Mapping[str, Any]
+"""What a caller says about a fact: any JSON object."""
+
+
+class Fact(TypedDict):
+    """A stored fact."""
+
+    id: str
+    content: str
+    metadata: dict[str, Any]
+    tags: list[str]
+    source: str | None
+    namespace: str
+    principals: list[str]
+    version: int
+    created_at: str
+    updated_at: str
+    expires_at: str | None
+    indexed: bool
+
+
+class FactVersion(TypedDict):
+    """An earlier or the current version of a fact."""
+
+    version: int
+    content: str
+    metadata: dict[str, Any]
+    tags: list[str]
+    source: str | None
+    updated_at: str
+
+
+class StoreResult(TypedDict):
+    """What became of one fact that was to be stored."""
+
+    status: Literal["success", "duplicate"]
+    fact_id: str
+    version: int
+    indexed: bool
+
+
+class Failure(TypedDict, total=False):
+    """One item of a bulk call that failed; exactly one key beside ``error`` says which."""
+
+    index: int
+    line: int
+    path: str
+    id: str
+    error: str
+
+
+class BulkResult(TypedDict):
+    """What became of the items of a bulk call."""
+
+    processed: int
+    succeeded: int
+    duplicates: int
+    failed: list[Failure]
+    completed: bool
+
+
+class SearchHit(TypedDict):
+    """One passage that was found."""
+
+    fact_id: str
+    document_id: str | None
+    content: str
+    score: float
+    scores: dict[str, float]
+    metadata: dict[str, Any]
+    tags: list[str]
+    source: str | None
+    position: int
+
+
+class SearchResults(TypedDict):
+    """The hits of a search, best first, and how whole the answer is."""
+
+    hits: list[SearchHit]
+    mode: SearchMode
+    degraded: list[str]
+    complete: bool
+    took_ms: float
+
+
+class Stats(TypedDict):
+    """Counts of one namespace."""
+
+    namespace: str
+    facts: int
+    passages: int
+    pending: int
+    embedding_model: str | None
+    dimension: int | None
+
+
+class PoolStats(TypedDict):
+    """One connection pool."""
+
+    connections: int
+    in_use: int
+    waiting: int
+    limit: int
+
+
+class BreakerStats(TypedDict):
+    """One circuit breaker."""
+
+    name: str
+    state: Literal["closed", "open", "half_open"]
+    failures: int
+    opened: int
+    retry_after: float
+
+
+class DetailedStats(Stats):
+    """Counts of one namespace, and the state of what serves it."""
+
+    tags: dict[str, int]
+    sources: dict[str, int]
+    index_name: str | None
+    index_bytes: int
+    index_failures: int
+    redis_memory_bytes: int
+    redis_version: str
+    search_version: str | None
+    pools: dict[str, PoolStats]
+    breakers: list[BreakerStats]
+
+
+class PartHealth(TypedDict):
+    """One part that a knowledge base depends on."""
+
+    ok: bool
+    detail: str
+    took_ms: float
+
+
+class Health(TypedDict):
+    """Whether a knowledge base runs and can serve."""
+
+    live: bool
+    ready: bool
+    parts: dict[str, PartHealth]

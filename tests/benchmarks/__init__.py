@@ -1,0 +1,1 @@
+"""Benchmarks: each prints what it measured beside a peer or a limit, in the same run."""
