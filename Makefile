@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test unit lint format typecheck bench docs clean
+.PHONY: help install demo test unit lint format typecheck bench faults soak docs clean
 
 help: ## List every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,8 @@ demo: $(INSTALLED) ## Start the embedded server, ingest real passages, answer re
 	@$(BIN)/kb demo
 
 test: lint typecheck ## Run everything that CI runs
-	$(BIN)/python -m pytest tests --ignore=tests/benchmarks --cov --cov-report=term
+	$(BIN)/python -m pytest tests --ignore=tests/benchmarks --ignore=tests/soak --cov --cov-report=term
+
 unit: $(INSTALLED) ## Run the tests that need no server
 	$(BIN)/python -m pytest tests/unit
 
@@ -39,6 +40,12 @@ typecheck: $(INSTALLED) ## Check types, strictly
 
 bench: $(INSTALLED) ## Run the benchmarks; each prints its ratio to a peer or a limit
 	$(BIN)/python -m tests.benchmarks
+
+faults: $(INSTALLED) ## Break everything on purpose and write the fault matrix into the docs
+	$(BIN)/python -m tests.faults.matrix --write
+
+soak: $(INSTALLED) ## Run mixed load with faults for an hour; MINUTES=10 for less
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60)
 
 docs: $(INSTALLED) ## Regenerate the reference pages that come from the code
 	$(BIN)/python docs/generate_settings.py

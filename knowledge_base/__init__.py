@@ -17,19 +17,22 @@ if TYPE_CHECKING:
     )
     from knowledge_base.knowledge_base import KnowledgeBase
     from knowledge_base.settings import (
-        BreakerSettings, ChunkingSettings, EmbeddingSettings, Limits, RetrievalSettings, Settings, Timeouts,
+        BreakerSettings, ChunkingSettings, EmbeddingSettings, IndexingSettings, Limits, RetrievalSettings, Settings,
+        Timeouts,
     )
     from knowledge_base.types import (
-        BulkResult, DetailedStats, Fact, FactVersion, Failure, Health, SearchHit, SearchResults, Stats, StoreResult,
+        BulkResult, DetailedStats, Fact, FactVersion, Failure, Health, IntegrityReport, ParkedFact, SearchHit,
+        SearchResults, Stats, StoreResult,
     )
 
 __all__ = [
     "AsyncRedisManager", "BreakerSettings", "BulkResult", "ChunkingSettings", "CircuitOpenError",
     "DetailedStats", "EmbeddingSettings", "EmbeddingUnavailableError", "Fact", "FactNotFoundError",
-    "FactVersion", "Failure", "Health", "IndexMismatchError", "InvalidInputError", "KnowledgeBase",
-    "KnowledgeBaseError", "Limits", "OperationTimeoutError", "OverloadedError", "PermissionDeniedError",
-    "RetrievalSettings", "SearchHit", "SearchResults", "ServerRequirementError", "Settings", "Stats",
-    "StoreResult", "Timeouts", "UnavailableError", "VersionConflictError", "__version__", "get_redis_manager",
+    "FactVersion", "Failure", "Health", "IndexMismatchError", "IndexingSettings", "IntegrityReport",
+    "InvalidInputError", "KnowledgeBase", "KnowledgeBaseError", "Limits", "OperationTimeoutError",
+    "OverloadedError", "ParkedFact", "PermissionDeniedError", "RetrievalSettings", "SearchHit", "SearchResults",
+    "ServerRequirementError", "Settings", "Stats", "StoreResult", "Timeouts", "UnavailableError",
+    "VersionConflictError", "__version__", "get_redis_manager",
 ]
 # fmt: on
 

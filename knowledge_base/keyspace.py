@@ -99,6 +99,21 @@ class Keyspace:
         return f"{self.root}pending"
 
     @property
+    def attempts(self) -> str:
+        """Hash from fact to how often indexing it was tried in vain."""
+        return f"{self.root}attempts"
+
+    @property
+    def parked(self) -> str:
+        """Hash from fact to why indexing it was given up, as JSON: reason, attempts, since (ms)."""
+        return f"{self.root}parked"
+
+    @property
+    def inserts(self) -> str:
+        """Sorted set of the revisions whose vectors are on their way, by the time (ms) to look after them."""
+        return f"{self.root}inserts"
+
+    @property
     def expiring(self) -> str:
         """Sorted set of the facts that expire, by the time (ms) they do."""
         return f"{self.root}expiring"

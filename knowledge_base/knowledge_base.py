@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import ResponseError
-
 from knowledge_base.connection.deadline import deadline
 from knowledge_base.connection.manager import AsyncRedisManager
-from knowledge_base.errors import InvalidInputError, KnowledgeBaseError
+from knowledge_base.errors import InvalidInputError
 from knowledge_base.facts import validation
 from knowledge_base.facts.draft import draft_fact
 from knowledge_base.facts.writer import FactChange
@@ -25,6 +22,7 @@ from knowledge_base.types import (
     Fact,
     FactVersion,
     Health,
+    IntegrityReport,
     Metadata,
     OnDuplicate,
     Progress,
@@ -140,8 +138,7 @@ class KnowledgeBase:
             expires_in=expires_in,
             on_duplicate=on_duplicate,
         )
-        async with self._call("store_fact", timeout, self.settings.timeouts.store):
-            services = await self._services.start()
+        async with self._services.call("store_fact", timeout, self.settings.timeouts.store) as services:
             return await services.writer.store(draft, wait_indexed=wait_indexed)
 
     async def store_facts(
@@ -165,8 +162,7 @@ class KnowledgeBase:
             IndexMismatchError: The namespace was built with another embedding model.
         """
         where = self._namespace(namespace)
-        async with self._call("store_facts", timeout, self.settings.timeouts.bulk):
-            services = await self._services.start()
+        async with self._services.call("store_facts", timeout, self.settings.timeouts.bulk) as services:
             return await services.bulk.store(facts, where, progress)
 
     async def get_fact(
@@ -202,8 +198,7 @@ class KnowledgeBase:
                 field = "query" if query is not None else "filters"
                 raise InvalidInputError(field, f"give either fact_id or {field}, not both")
         self._filters.clause(filters)
-        async with self._call("get_fact", timeout, self.settings.timeouts.get):
-            services = await self._services.start()
+        async with self._services.call("get_fact", timeout, self.settings.timeouts.get) as services:
             if fact_id is not None:
                 return await services.reader.by_id(where, fact_id, who)
             if query is not None:
@@ -216,15 +211,15 @@ class KnowledgeBase:
         namespace: str | None = None,
         principals: Iterable[str] | None = None,
         filters: Mapping[str, Any] | MetadataFilters | None = None,
+        timeout: float | None = None,
     ) -> AsyncIterator[Fact]:
-        """Yields facts, oldest first; each that exists all the while exactly once."""
+        """Yields facts, oldest first; each that exists all the while exactly once. ``timeout`` is for each page."""
         where = self._namespace(namespace)
         who = self._principals(principals)
         self._filters.clause(filters)
         place: float | None = 0.0
         while place is not None:
-            async with self._call("iter_facts", None, self.settings.timeouts.get):
-                services = await self._services.start()
+            async with self._services.call("iter_facts", timeout, self.settings.timeouts.get) as services:
                 page, place = await services.reader.page_after(where, who, filters, place)
             for fact in page:
                 yield fact
@@ -265,8 +260,7 @@ class KnowledgeBase:
         validation.checked_fact_id(fact_id)
         self._check_version(expected_version)
         change = FactChange.checked(self.settings.limits, content=content, metadata=metadata, tags=tags, source=source)
-        async with self._call("update_fact", timeout, self.settings.timeouts.update):
-            services = await self._services.start()
+        async with self._services.call("update_fact", timeout, self.settings.timeouts.update) as services:
             return await services.writer.update(where, fact_id, change, who, expected_version)
 
     async def delete_fact(
@@ -294,8 +288,7 @@ class KnowledgeBase:
         who = self._principals(principals)
         validation.checked_fact_id(fact_id)
         self._check_version(expected_version)
-        async with self._call("delete_fact", timeout, self.settings.timeouts.delete):
-            services = await self._services.start()
+        async with self._services.call("delete_fact", timeout, self.settings.timeouts.delete) as services:
             generation = await services.generations.current(where)
             if generation is None:
                 return False
@@ -324,8 +317,7 @@ class KnowledgeBase:
         who = self._principals(principals)
         if not self._filters.clause(filters):
             raise InvalidInputError("filters", "an empty filter would match every fact; name what is to be deleted")
-        async with self._call("delete_facts", timeout, self.settings.timeouts.bulk):
-            services = await self._services.start()
+        async with self._services.call("delete_facts", timeout, self.settings.timeouts.bulk) as services:
             return await services.bulk.delete(where, filters, who, dry_run=dry_run, progress=progress)
 
     async def get_fact_history(
@@ -347,8 +339,7 @@ class KnowledgeBase:
         where = self._namespace(namespace)
         who = self._principals(principals)
         validation.checked_fact_id(fact_id)
-        async with self._call("get_fact_history", timeout, self.settings.timeouts.get):
-            services = await self._services.start()
+        async with self._services.call("get_fact_history", timeout, self.settings.timeouts.get) as services:
             return await services.reader.history(where, fact_id, who)
 
     async def search(
@@ -390,15 +381,13 @@ class KnowledgeBase:
             filters=filters,
             min_score=validation.checked_score(min_score),
         )
-        async with self._call("search", timeout, self.settings.timeouts.search):
-            services = await self._services.start()
+        async with self._services.call("search", timeout, self.settings.timeouts.search) as services:
             return await services.searcher.search(request, self.settings.timeouts.search)
 
     async def get_stats(self, *, namespace: str | None = None, timeout: float | None = None) -> Stats:
         """Returns the counts of a namespace; they are kept, not scanned for."""
         where = self._namespace(namespace)
-        async with self._call("get_stats", timeout, self.settings.timeouts.stats):
-            services = await self._services.start()
+        async with self._services.call("get_stats", timeout, self.settings.timeouts.stats) as services:
             return await services.statistics.counts(where)
 
     async def get_detailed_stats(self, *, namespace: str | None = None, timeout: float | None = None) -> DetailedStats:
@@ -407,25 +396,40 @@ class KnowledgeBase:
         They count what every principal stored: show them to whoever runs the base.
         """
         where = self._namespace(namespace)
-        async with self._call("get_detailed_stats", timeout, self.settings.timeouts.stats):
-            services = await self._services.start()
+        async with self._services.call("get_detailed_stats", timeout, self.settings.timeouts.stats) as services:
             return await services.statistics.details(where)
 
-    async def health(self) -> Health:
-        """Says which part is ill, within ``timeouts.health``; raises nothing that an ill part causes."""
-        return await self._services.health()
+    async def health(self, *, timeout: float | None = None) -> Health:
+        """Says which part is ill; raises nothing that an ill part causes.
 
-    @asynccontextmanager
-    async def _call(self, operation: str, timeout: float | None, default: float) -> AsyncIterator[None]:
-        budget = default if timeout is None else validation.checked_seconds("timeout", timeout)
-        try:
-            async with deadline(operation, budget):
-                yield
-        except ResponseError as error:
-            # The server's text may quote keys and values; it stays in the cause.
-            raise KnowledgeBaseError(
-                f"Redis refused a command of {operation}: something else has written to this namespace's keys"
-            ) from error
+        Returns:
+            ``live`` is whether this process does its work; ``ready`` whether searches and stores can be served now:
+            Redis answers, the query engine searches, the index was built with the configured model, the model gives
+            vectors, and there is room. Each part says what it found and how long that took.
+        """
+        limit = self.settings.timeouts.health if timeout is None else validation.checked_seconds("timeout", timeout)
+        return await self._services.health(limit)
+
+    async def check_integrity(
+        self,
+        *,
+        repair: bool = False,
+        namespace: str | None = None,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> IntegrityReport:
+        """Lists the facts that are not found by meaning: those that wait for it, and those that were given up.
+
+        Args:
+            repair: Whether those that were given up are tried again.
+            progress: Called with how many facts are done and how many there are.
+
+        Returns:
+            The counts; of each fact that was given up, why, after how many attempts and when.
+        """
+        where = self._namespace(namespace)
+        async with self._services.call("check_integrity", timeout, self.settings.timeouts.check) as services:
+            return await services.integrity.run(where, repair=repair, progress=progress)
 
     def _namespace(self, namespace: str | None) -> str:
         return self.settings.namespace if namespace is None else validation.checked_namespace(namespace)

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from contextvars import Context
 from typing import TYPE_CHECKING
 
+from redis.exceptions import ResponseError
+
+from knowledge_base.admin.integrity import IntegrityCheck
+from knowledge_base.connection.deadline import deadline
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.connection.worker_threads import WorkerThreads
 from knowledge_base.embedding.service import EmbeddingService
@@ -13,15 +19,19 @@ from knowledge_base.errors import InvalidInputError, KnowledgeBaseError, Unavail
 from knowledge_base.facts.bulk import BulkWriter
 from knowledge_base.facts.reader import FactReader
 from knowledge_base.facts.repository import FactRepository
+from knowledge_base.facts.validation import checked_seconds
 from knowledge_base.facts.writer import FactWriter
 from knowledge_base.index.analysis import Analyzer
+from knowledge_base.index.background import BackgroundIndexer
 from knowledge_base.index.filters import FilterCompiler
 from knowledge_base.index.generations import Generations
 from knowledge_base.index.indexer import Indexer
 from knowledge_base.index.passages import PassageSplitter
+from knowledge_base.index.pending import PendingFacts
 from knowledge_base.index.text_index import TextIndex
 from knowledge_base.index.timeout_policy import TimeoutPolicy
 from knowledge_base.index.vector_index import VectorIndex
+from knowledge_base.readiness import Readiness
 from knowledge_base.retrieval.passage_reader import PassageReader
 from knowledge_base.retrieval.searcher import Searcher
 from knowledge_base.settings import Settings, names_database_zero
@@ -55,12 +65,27 @@ class Collaborators:
         self.generations = Generations(manager)
         self.vectors = VectorIndex(manager, self.embedding, self.generations, freeze=settings.freeze_imports)
         texts = TextIndex(manager, self.generations)
-        self.repository = FactRepository(manager, keep_history=limits.history)
-        self.indexer = Indexer(manager, self.generations, self.embedding, self.vectors, self.repository.sweep)
+        self.repository = FactRepository(manager, keep_history=limits.history, lease=settings.indexing.lease)
+        self.pending = PendingFacts(manager, settings.indexing)
+        indexer = Indexer(manager, self.generations, self.embedding, self.vectors, self.pending)
+        self.background = BackgroundIndexer(
+            manager, self.generations, self.embedding, indexer, self.pending, self.repository.sweep
+        )
         self.reader = FactReader(self.repository, texts, self.generations, compiler)
         splitter = PassageSplitter(settings.chunking, self.splitting, analyzer)
-        self.writer = FactWriter(self.repository, splitter, self.embedding, self.indexer, settings.timeouts, limits)
-        self.bulk = BulkWriter(self.writer, self.repository, self.reader, self.indexer, self.generations, limits)
+        self.writer = FactWriter(
+            self.repository, splitter, self.embedding, indexer, self.background, settings.timeouts, limits
+        )
+        self.bulk = BulkWriter(
+            self.writer,
+            self.repository,
+            self.reader,
+            indexer,
+            self.background,
+            self.generations,
+            settings.timeouts,
+            limits,
+        )
         self.searcher = Searcher(
             self.repository,
             PassageReader(manager, analyzer),
@@ -75,6 +100,8 @@ class Collaborators:
             limits,
         )
         self.statistics = Statistics(manager, self.repository, self.generations, self.embedding)
+        self.readiness = Readiness(manager, self.generations, self.embedding, texts, self.background, self.pending)
+        self.integrity = IntegrityCheck(self.statistics, self.pending, self.background)
 
 
 class Services:
@@ -117,8 +144,31 @@ class Services:
         collaborators = self._collaborate()
         await self._manager.start()
         self._refuse_when_closed()
-        collaborators.indexer.start()
+        collaborators.background.start()
         return collaborators
+
+    @asynccontextmanager
+    async def call(self, operation: str, timeout: float | None, default: float) -> AsyncIterator[Collaborators]:
+        """Opens the deadline of a public call, and gives it the collaborators; see ``start`` for the errors.
+
+        Args:
+            operation: The call, as named in errors.
+            timeout: Its budget in seconds, as the caller gave it.
+            default: Its budget when the caller gave none.
+
+        Raises:
+            InvalidInputError: The timeout is no duration.
+            OperationTimeoutError: The budget was spent.
+        """
+        budget = default if timeout is None else checked_seconds("timeout", timeout)
+        try:
+            async with deadline(operation, budget):
+                yield await self.start()
+        except ResponseError as error:
+            # The server's text may quote keys and values; it stays in the cause.
+            raise KnowledgeBaseError(
+                f"Redis refused a command of {operation}: something else has written to this namespace's keys"
+            ) from error
 
     def preload(self) -> None:
         """Begins to load what the first search by meaning would have to wait for."""
@@ -127,10 +177,15 @@ class Services:
             loading = self._preload(self._collaborate())
             self._loading = loop.create_task(loading, name="kb-loading", context=Context())
 
-    async def health(self) -> Health:
-        """Says which part is ill; starts what is not started."""
-        limit = self._settings.timeouts.health
-        return await self._collaborate().statistics.health(self._settings.namespace, limit)
+    async def health(self, limit: float) -> Health:
+        """Says which part is ill; starts what is not started.
+
+        Args:
+            limit: Seconds for all parts, which are looked at at the same time.
+        """
+        collaborators = self._collaborate()
+        collaborators.background.start()
+        return await collaborators.readiness.health(self._settings.namespace, limit)
 
     async def close(self) -> None:
         """Ends every task, thread and connection within ``timeouts.close``."""
@@ -146,7 +201,7 @@ class Services:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
         if self._collaborators is not None:
-            await self._collaborators.indexer.close(budget / 4)
+            await self._collaborators.background.close(budget / 4)
             await self._collaborators.embedding.close(budget / 2)
             self._collaborators.splitting.close()
             await self._collaborators.splitting.wait_closed(budget / 8)

@@ -67,6 +67,7 @@ class Timeouts(SettingsPart):
     update: Seconds = Field(30.0, description="`update_fact`")
     delete: Seconds = Field(5.0, description="`delete_fact`")
     search: Seconds = Field(10.0, description="`search`")
+    check: Seconds = Field(600.0, description="`check_integrity`")
     stats: Seconds = Field(5.0, description="`get_stats`, `get_detailed_stats`")
     health: Seconds = Field(3.0, description="`health`")
 
@@ -93,6 +94,8 @@ class Limits(SettingsPart):
     history: int = Field(20, ge=0, le=1_000, description="earlier versions kept of each fact")
     concurrent_stores: int = Field(8, ge=1, le=10_000, description="`store_fact` and `update_fact` under way at once")
     waiting_stores: int = Field(5_000, ge=0, le=1_000_000, description="of these, how many may wait for their turn")
+    concurrent_jobs: int = Field(4, ge=1, le=1_000, description="`store_facts` and `delete_facts` under way at once")
+    waiting_jobs: int = Field(100, ge=0, le=100_000, description="of these, how many may wait for their turn")
     concurrent_searches: int = Field(8, ge=1, le=10_000, description="searches under way at once")
     waiting_searches: int = Field(5_000, ge=0, le=1_000_000, description="searches that may wait for their turn")
 
@@ -123,6 +126,17 @@ class EmbeddingSettings(SettingsPart):
     batch_size: int = Field(32, ge=1, le=2_048, description="texts in one request")
     cache_size: int = Field(10_000, ge=0, le=10_000_000, description="query embeddings kept in memory")
     cache_ttl: Seconds = Field(3_600.0, description="seconds that a query embedding is kept")
+
+
+class IndexingSettings(SettingsPart):
+    """How stored facts get their vectors."""
+
+    lease: Seconds = Field(30.0, description="how long a fact is left to the process that gives it vectors")
+    attempts: int = Field(
+        8, ge=1, le=1_000, description="how often a fact is tried that the model refuses, before it is parked"
+    )
+    retry_after: Seconds = Field(1.0, description="the first pause after a refusal; doubled with each")
+    longest_pause: Seconds = Field(300.0, description="the longest such pause")
 
 
 class ChunkingSettings(SettingsPart):
@@ -182,6 +196,7 @@ class Settings(BaseSettings):
     limits: Limits = Field(default_factory=Limits)
     breaker: BreakerSettings = Field(default_factory=BreakerSettings)
     embedding: EmbeddingSettings = Field(default_factory=EmbeddingSettings)
+    indexing: IndexingSettings = Field(default_factory=IndexingSettings)
     chunking: ChunkingSettings = Field(default_factory=ChunkingSettings)
     retrieval: RetrievalSettings = Field(default_factory=RetrievalSettings)
 

@@ -1,23 +1,18 @@
-"""Counts and states, without scanning anything."""
+"""Counts, without scanning anything, and the state of what serves them."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from redis.exceptions import ResponseError
 
-from knowledge_base.connection.deadline import deadline
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.embedding.service import EmbeddingService
-from knowledge_base.errors import KnowledgeBaseError
 from knowledge_base.facts.repository import FactRepository
 from knowledge_base.index.generations import Generations, is_missing_index
 from knowledge_base.index.schema import Generation
 from knowledge_base.keyspace import Keyspace
-from knowledge_base.types import DetailedStats, Health, PartHealth, Stats
+from knowledge_base.types import DetailedStats, Stats
 
 BYTES_PER_MEGABYTE = 1_048_576
 MEMORY_FIELD = "total_index_memory_sz_mb"
@@ -61,12 +56,14 @@ class Statistics:
         pipeline.zcard(keys.facts)
         pipeline.hget(keys.counters, "passages")
         pipeline.zcard(keys.pending)
-        facts, passages, pending = await pipeline.execute()
+        pipeline.hlen(keys.parked)
+        facts, passages, pending, parked = await pipeline.execute()
         return {
             "namespace": namespace,
             "facts": int(facts),
             "passages": int(passages or 0),
             "pending": int(pending),
+            "parked": int(parked),
             "embedding_model": generation.model if generation else None,
             "dimension": generation.dimension if generation else None,
         }
@@ -98,38 +95,9 @@ class Statistics:
             "redis_memory_bytes": int(memory["used_memory"]),
             "redis_version": str(server.get("valkey_version") or server["redis_version"]),
             "search_version": await self._search_version(),
-            "pools": self._manager.stats(),
+            "pools": self._manager.stats() | self._embedding.stats(),
             "breakers": [*self._manager.breakers(), *self._embedding.breakers()],
         }
-
-    async def health(self, namespace: str, limit: float) -> Health:
-        """Says whether everything that a search needs is ready; raises nothing.
-
-        Args:
-            namespace: Whose index is looked at.
-            limit: Seconds for each part.
-        """
-
-        async def search() -> str:
-            version = await self._search_version()
-            generation = await self._generations.current(namespace)
-            if generation is not None:
-                await self._generations.create_if_missing(generation)
-            return f"query engine {version or 'present'}"
-
-        async def embedding() -> str:
-            identity = await self._embedding.identity()
-            await self._embedding.embed_query("ready?")
-            return f"{identity.model}, {identity.dimension} dimensions"
-
-        async def redis() -> str:
-            await (await self._manager.main()).ping()
-            return "answers"
-
-        checks: dict[str, Callable[[], Awaitable[str]]] = {"redis": redis, "search": search, "embedding": embedding}
-        found = await asyncio.gather(*(_examine(name, check, limit) for name, check in checks.items()))
-        parts = dict(zip(checks, found, strict=True))
-        return {"live": True, "ready": all(part["ok"] for part in found), "parts": parts}
 
     async def _index_infos(self, generation: Generation) -> list[dict[str, Any]]:
         client = await self._manager.main()
@@ -153,16 +121,6 @@ class Statistics:
                 number = int(module["ver"])
                 return f"{number // 10_000}.{number // 100 % 100}.{number % 100}"
         return None
-
-
-async def _examine(name: str, check: Callable[[], Awaitable[str]], limit: float) -> PartHealth:
-    started = time.monotonic()
-    try:
-        async with deadline(f"health of {name}", limit):
-            detail, ok = await check(), True
-    except KnowledgeBaseError as error:
-        detail, ok = str(error), False
-    return {"ok": ok, "detail": detail, "took_ms": (time.monotonic() - started) * 1000}
 
 
 def _descending(counts: dict[str, str]) -> dict[str, int]:

@@ -99,6 +99,26 @@ class SearchResults(TypedDict):
     took_ms: float
 
 
+class ParkedFact(TypedDict):
+    """A fact that is found by words only, since giving it vectors failed again and again."""
+
+    id: str
+    reason: str
+    attempts: int
+    since: str
+
+
+class IntegrityReport(TypedDict):
+    """What waits in a namespace, and what was given up."""
+
+    namespace: str
+    facts: int
+    pending: int
+    parked: list[ParkedFact]
+    repaired: int
+    ok: bool
+
+
 class Stats(TypedDict):
     """Counts of one namespace."""
 
@@ -106,17 +126,22 @@ class Stats(TypedDict):
     facts: int
     passages: int
     pending: int
+    parked: int
     embedding_model: str | None
     dimension: int | None
 
 
 class PoolStats(TypedDict):
-    """One connection pool."""
+    """One pool of connections or threads."""
 
     connections: int
     in_use: int
     waiting: int
     limit: int
+    retried: int
+    """Exchanges that were repeated since their connection had died."""
+    abandoned: int
+    """Threads that are busy although their caller has gone."""
 
 
 class BreakerStats(TypedDict):

@@ -80,6 +80,19 @@ def is_failure(error: BaseException) -> bool:
     )
 
 
+def is_lost_connection(error: BaseException) -> bool:
+    """Tells whether an established connection died under an exchange, which a fresh one may survive.
+
+    Args:
+        error: What the driver raised.
+    """
+    cause = driver_cause(error)
+    if not isinstance(cause, driver.ConnectionError | ConnectionError) or not is_failure(cause):
+        return False
+    refused = (ConnectionRefusedError, FileNotFoundError)
+    return not isinstance(cause, driver.MaxConnectionsError | refused) and not isinstance(cause.__context__, refused)
+
+
 def translated(error: Exception, operation: str) -> KnowledgeBaseError | None:
     """Returns our error for one of the driver's, or None for an answer that is about the data.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -10,6 +10,21 @@ from redis.asyncio.client import Pipeline
 
 from knowledge_base.connection.deadline import bounded
 from knowledge_base.connection.guard import RedisGuard
+
+READ_ONLY = frozenset(
+    {
+        *("ECHO", "EXISTS", "GET", "INFO", "MGET", "PING", "PTTL", "SCAN", "STRLEN", "TIME", "TTL", "TYPE"),
+        *("FT._LIST", "FT.AGGREGATE", "FT.CONFIG", "FT.INFO", "FT.SEARCH", "FT.TAGVALS"),
+        *("HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "HSCAN"),
+        *("LLEN", "LRANGE", "SCARD", "SISMEMBER", "SMEMBERS", "SSCAN", "XLEN", "XRANGE", "XREVRANGE"),
+        *("ZCARD", "ZCOUNT", "ZMSCORE", "ZRANGE", "ZRANGEBYSCORE", "ZREVRANGE", "ZREVRANGEBYSCORE", "ZSCAN", "ZSCORE"),
+    }
+)
+"""Commands that may be repeated whatever became of the first time."""
+
+
+def _is_read_only(arguments: Sequence[Any]) -> bool:
+    return str(arguments[0]).upper() in READ_ONLY
 
 
 def _refuse(what: str) -> NoReturn:
@@ -89,13 +104,27 @@ class GuardedPipeline(_OnlyGuarded, Pipeline):  # type: ignore[misc]
         self._guard = guard
         self._guarded = False
 
-    async def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Sends everything that was queued; see ``RedisGuard.run`` for the errors."""
+    async def execute(self, raise_on_error: bool = True, *, repeatable: bool = False) -> list[Any]:
+        """Sends everything that was queued; see ``RedisGuard.run`` for the errors.
+
+        Args:
+            raise_on_error: Whether the first reply that is an error is raised.
+            repeatable: Whether doing all of it twice does what doing it once does; always so for what only reads.
+        """
         if not self.command_stack and not self.scripts:
             return []
-        replies: list[Any] = await self._within_guard(
-            "pipeline", lambda: super(GuardedPipeline, self).execute(raise_on_error)
-        )
+        stack, scripts = list(self.command_stack), set(self.scripts)
+        only_reads = not scripts and all(_is_read_only(arguments) for arguments, _ in stack)
+
+        def exchange() -> Awaitable[Any]:
+            # The driver empties both, also when it fails.
+            self.command_stack, self.scripts = list(stack), set(scripts)
+            return super(GuardedPipeline, self).execute(raise_on_error)
+
+        try:
+            replies: list[Any] = await self._within_guard("pipeline", exchange, repeatable=repeatable or only_reads)
+        finally:
+            self.command_stack, self.scripts = [], set()
         return replies
 
     async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
@@ -122,10 +151,12 @@ class GuardedPipeline(_OnlyGuarded, Pipeline):  # type: ignore[misc]
         """Gives the connection back, bounded like a command."""
         await bounded(super().reset(), self._guard.timeout)  # type: ignore[no-untyped-call]
 
-    async def _within_guard(self, command: str, exchange: Callable[[], Awaitable[Any]]) -> Any:
+    async def _within_guard(
+        self, command: str, exchange: Callable[[], Awaitable[Any]], *, repeatable: bool = False
+    ) -> Any:
         self._guarded = True
         try:
-            return await self._guard.run(command, exchange)
+            return await self._guard.run(command, exchange, repeatable=repeatable)
         finally:
             self._guarded = False
             if self.connection is not None:
@@ -147,9 +178,16 @@ class GuardedRedis(_OnlyGuarded, Redis):  # type: ignore[misc]
         Redis.__init__(self, connection_pool=pool)
         self._guard = guard
 
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Sends one command; see ``RedisGuard.run`` for the errors."""
+    async def execute_command(self, *args: Any, repeatable: bool = False, **options: Any) -> Any:
+        """Sends one command; see ``RedisGuard.run`` for the errors.
+
+        Args:
+            *args: The command and its arguments.
+            repeatable: Whether doing it twice does what doing it once does; always so for what only reads.
+            **options: Passed on to the driver.
+        """
         return await self._guard.run(
             str(args[0]),
             lambda: super(GuardedRedis, self).execute_command(*args, **options),  # type: ignore[no-untyped-call]
+            repeatable=repeatable or _is_read_only(args),
         )

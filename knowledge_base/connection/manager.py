@@ -13,19 +13,22 @@ from redis.asyncio import BlockingConnectionPool
 
 from knowledge_base.connection.breaker import CircuitBreaker
 from knowledge_base.connection.deadline import deadline
-from knowledge_base.connection.driver_errors import driver_cause, is_failure, translated
 from knowledge_base.connection.embedded_server import EmbeddedServer, default_data_dir
-from knowledge_base.connection.endpoint import async_pool, thread_client
+from knowledge_base.connection.endpoint import async_pool
 from knowledge_base.connection.guard import RedisGuard
 from knowledge_base.connection.guarded_client import GuardedRedis
+from knowledge_base.connection.index_threads import IndexThreads
 from knowledge_base.connection.worker_threads import WorkerThreads
-from knowledge_base.errors import KnowledgeBaseError, OperationTimeoutError, UnavailableError
+from knowledge_base.connection.workload import in_job
+from knowledge_base.errors import KnowledgeBaseError, UnavailableError
 from knowledge_base.settings import Settings, redacted_url
 from knowledge_base.types import BreakerStats, PartHealth, PoolStats
 
 Result = TypeVar("Result")
 PoolName = Literal["main", "search", "admin"]
 POOLS: tuple[PoolName, ...] = ("main", "search", "admin")
+ThreadsName = Literal["index", "jobs"]
+THREADS: tuple[ThreadsName, ...] = ("index", "jobs")
 
 
 class _Pool:
@@ -37,6 +40,15 @@ class _Pool:
     def stats(self) -> PoolStats:
         made = len(self.connections._available_connections) + len(self.connections._in_use_connections)
         return self.guard.stats(made)
+
+    async def close(self, within: float) -> None:
+        # First what is under way: it might open a connection after the others were closed.
+        await self.guard.close(within / 2)
+        closing = asyncio.ensure_future(self.connections.disconnect())
+        _, late = await asyncio.wait({closing}, timeout=within / 2)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
 
 
 class AsyncRedisManager:
@@ -53,14 +65,14 @@ class AsyncRedisManager:
     def __init__(self, settings: Settings | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.settings = settings or Settings()
         self.breaker = CircuitBreaker("Redis", self.settings.breaker, clock=clock)
+        self.thread_breaker = CircuitBreaker("LlamaIndex threads", self.settings.breaker, clock=clock)
         self._embedded: EmbeddedServer | None = None
         if self.settings.redis_url is None:
             self._embedded = EmbeddedServer(
                 self.settings.data_dir or default_data_dir(), start_timeout=self.settings.timeouts.start
             )
         self._pools: dict[PoolName, _Pool] = {}
-        self._thread_client: redis.Redis | None = None
-        self._index_threads: WorkerThreads | None = None
+        self._index_threads: dict[ThreadsName, IndexThreads] = {}
         self._server_threads: WorkerThreads | None = None
         self._lock: asyncio.Lock | None = None
         self._ready = False
@@ -116,7 +128,7 @@ class AsyncRedisManager:
         return await self.client("admin")
 
     async def client(self, pool: PoolName) -> GuardedRedis:
-        """Returns the client of a pool.
+        """Returns the client of a pool; within a job, that for jobs.
 
         Args:
             pool: Name of the pool.
@@ -127,14 +139,15 @@ class AsyncRedisManager:
             ServerRequirementError: The embedded server cannot run here.
         """
         await self.start()
-        return self._pools[pool].client
+        return self._pools["admin" if in_job() else pool].client
 
     async def in_thread(self, step: str, function: Callable[[redis.Redis], Result]) -> Result:
-        """Runs blocking LlamaIndex work in a worker thread, guarded like a command.
+        """Runs blocking LlamaIndex work in a worker thread, guarded like a command; within a job, in one for jobs.
 
         Args:
             step: The step, as named in errors.
-            function: Gets the synchronous client; is given ``timeouts.llama_index`` seconds.
+            function: Gets the synchronous client; is given ``timeouts.llama_index`` seconds, and run once more when
+                its connection dies.
 
         Returns:
             What the function returned.
@@ -146,31 +159,7 @@ class AsyncRedisManager:
             UnavailableError: Redis could not be reached.
         """
         await self.start()
-        assert self._index_threads is not None
-        assert self._thread_client is not None
-        with self.breaker.attempt() as attempt:
-            try:
-                result = await self._index_threads.to_thread(
-                    function, self._thread_client, step=step, limit=self.settings.timeouts.llama_index
-                )
-            except OperationTimeoutError:
-                attempt.failed()
-                raise
-            except KnowledgeBaseError:
-                raise
-            except Exception as error:
-                cause = driver_cause(error)
-                if is_failure(cause):
-                    attempt.failed()
-                    self._suspect_server()
-                else:
-                    attempt.succeeded()
-                own = translated(cause, step) if isinstance(cause, Exception) else None
-                if own is not None:
-                    raise own from error
-                raise
-            attempt.succeeded()
-            return result
+        return await self._index_threads["jobs" if in_job() else "index"].run(step, function)
 
     async def health(self) -> PartHealth:
         """Says whether Redis answers, within ``timeouts.health``; raises nothing."""
@@ -186,13 +175,11 @@ class AsyncRedisManager:
     def stats(self) -> dict[str, PoolStats]:
         """Returns the use of every pool, and of the worker threads."""
         found = {str(name): pool.stats() for name, pool in self._pools.items()}
-        if self._index_threads is not None:
-            found["threads"] = self._index_threads.stats()
-        return found
+        return found | {f"{name} threads": threads.stats() for name, threads in self._index_threads.items()}
 
     def breakers(self) -> list[BreakerStats]:
-        """Returns the state of the breaker."""
-        return [self.breaker.stats()]
+        """Returns the state of the breakers."""
+        return [self.breaker.stats(), self.thread_breaker.stats()]
 
     async def close(self) -> None:
         """Closes every connection and thread within ``timeouts.close``; leaves the embedded server."""
@@ -200,18 +187,10 @@ class AsyncRedisManager:
             return
         self._closed, self._ready = True, False
         budget = self.settings.timeouts.close
-        if self._index_threads is not None:
-            self._index_threads.close()
-        closing = [asyncio.ensure_future(pool.connections.disconnect()) for pool in self._pools.values()]
-        if closing:
-            _, late = await asyncio.wait(closing, timeout=budget / 4)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*closing, return_exceptions=True)
-        if self._index_threads is not None:
-            await self._index_threads.wait_closed(budget / 4)
-        if self._thread_client is not None:
-            self._thread_client.connection_pool.disconnect()
+        for threads in self._index_threads.values():
+            threads.refuse()
+        await asyncio.gather(*(pool.close(budget / 4) for pool in self._pools.values()))
+        await asyncio.gather(*(threads.close(budget / 4) for threads in self._index_threads.values()))
         if self._server_threads is not None:
             assert self._embedded is not None
             with contextlib.suppress(UnavailableError):
@@ -240,8 +219,10 @@ class AsyncRedisManager:
             return
         assert url is not None
         limits, timeouts = self.settings.limits, self.settings.timeouts
-        self._index_threads = WorkerThreads("index", threads=limits.index_threads, waiting=limits.index_waiting)
-        self._thread_client = thread_client(url, self.settings)
+        for kind in THREADS:
+            self._index_threads[kind] = IndexThreads(
+                kind, url, self.settings, self.breaker, self.thread_breaker, self._suspect_server
+            )
         for name in POOLS:
             guard = RedisGuard(name, limits.pool_connections, timeouts.redis, self.breaker, self._suspect_server)
             self._pools[name] = _Pool(name, url, self.settings, guard)

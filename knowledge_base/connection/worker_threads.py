@@ -60,6 +60,8 @@ class WorkerThreads:
             "in_use": self._admission.in_use,
             "waiting": self._admission.waiting,
             "limit": self._limit,
+            "retried": 0,
+            "abandoned": self._abandoned,
         }
 
     async def to_thread(self, function: Callable[..., Result], *args: Any, step: str, limit: float) -> Result:

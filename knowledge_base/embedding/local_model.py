@@ -98,7 +98,7 @@ class LocalModel:
         Raises:
             InvalidInputError: It is no string, or has lone surrogates.
         """
-        ids: list[int] = self._counting.encode(_checked(text, "content"), add_special_tokens=False).ids
+        ids: list[int] = _encoded(self._counting, _checked(text, "content"), special=False).ids
         return ids
 
     def count_tokens(self, text: str) -> int:
@@ -122,7 +122,7 @@ class LocalModel:
 
     def _embed(self, texts: list[str]) -> list[list[float]]:
         # One by one: the tokenizer's own batches would take every core.
-        encoded = [self._cutting.encode(text) for text in texts]
+        encoded = [_encoded(self._cutting, text, special=True) for text in texts]
         vectors: list[list[float]] = [[] for _ in texts]
         for places in _batches([len(one.ids) for one in encoded], self._batch):
             for place, vector in zip(places, self._run([encoded[place] for place in places]).tolist(), strict=True):
@@ -145,6 +145,11 @@ class LocalModel:
         pooled = states[:, 0] if self._pooling == "cls" else _mean(states, mask[:, :, None].astype(np.float32))
         unit: Floats = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
         return unit
+
+
+def _encoded(tokenizer: Tokenizer, text: str, *, special: bool) -> Encoding:
+    # A batch, although of one: only for batches does the tokenizer let other threads run meanwhile.
+    return tokenizer.encode_batch([text], add_special_tokens=special)[0]
 
 
 def _batches(lengths: list[int], most: int) -> Iterator[list[int]]:

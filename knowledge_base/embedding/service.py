@@ -16,12 +16,21 @@ from knowledge_base.connection.worker_threads import WorkerThreads
 from knowledge_base.embedding.models import LoadedModel, load_model
 from knowledge_base.errors import EmbeddingUnavailableError, KnowledgeBaseError, OperationTimeoutError
 from knowledge_base.settings import BreakerSettings, EmbeddingSettings
-from knowledge_base.types import BreakerStats
+from knowledge_base.types import BreakerStats, PoolStats
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
 
 Vector = list[float]
+
+STEP = "the embedding model"
+"""A request to the model, as named in errors."""
+
+KEPT_FREE_FOR_QUERIES = 5
+"""Of so many concurrent requests, one is never for passages."""
+
+PROBE = "ready?"
+"""A text that every model can embed."""
 
 
 class EmbeddingIdentity(NamedTuple):
@@ -56,10 +65,13 @@ class EmbeddingService:
         self._given = model
         self._clock = clock
         self._breaker = CircuitBreaker("embedding", breaker, clock=clock)
-        self._threads = WorkerThreads("embedding", threads=settings.threads, waiting=settings.max_waiting_requests)
-        self._admission = Admission(
-            "the embedding model", settings.max_concurrent_requests, settings.max_waiting_requests
-        )
+        requests, waiting = settings.max_concurrent_requests, settings.max_waiting_requests
+        # Who asks waits for an answer; passages do not: they leave room, and threads, for queries.
+        self._query_threads = WorkerThreads("query embedding", threads=settings.threads, waiting=waiting)
+        self._passage_threads = WorkerThreads("passage embedding", threads=settings.threads, waiting=waiting)
+        self._admission = Admission("the embedding model", requests, waiting)
+        kept_free = max(1, requests // KEPT_FREE_FOR_QUERIES) if requests > 1 else 0
+        self._passage_admission = Admission("the embedding model", requests - kept_free, waiting)
         self._loading = asyncio.Lock()
         self._loaded: LoadedModel | None = None
         self._dimension: int | None = None
@@ -76,7 +88,7 @@ class EmbeddingService:
         if self._loaded is None:
             async with self._loading:
                 if self._loaded is None:
-                    self._loaded = await self._threads.to_thread(
+                    self._loaded = await self._query_threads.to_thread(
                         load_model,
                         self._settings,
                         self._timeout,
@@ -147,6 +159,17 @@ class EmbeddingService:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def probe(self) -> None:
+        """Asks the model for the vector of a plain text; see ``embed_query`` for the errors."""
+        await self._embed([PROBE], query=True)
+
+    def stats(self) -> dict[str, PoolStats]:
+        """Returns the use of the threads for models that run in this process."""
+        return {
+            "query embedding threads": self._query_threads.stats(),
+            "passage embedding threads": self._passage_threads.stats(),
+        }
+
     def breakers(self) -> list[BreakerStats]:
         """Returns the state of the breaker."""
         return [self._breaker.stats()]
@@ -157,8 +180,9 @@ class EmbeddingService:
         Args:
             within: Seconds to wait at most.
         """
-        self._threads.close()
-        await self._threads.wait_closed(within)
+        self._query_threads.close()
+        self._passage_threads.close()
+        await asyncio.gather(self._query_threads.wait_closed(within), self._passage_threads.wait_closed(within))
         if self._loaded is not None and self._loaded.close is not None:
             await self._loaded.close()
 
@@ -171,8 +195,11 @@ class EmbeddingService:
 
     async def _request(self, loaded: LoadedModel, texts: list[str], *, query: bool) -> list[Vector]:
         self._breaker.check()
-        async with self._admission.place(self._timeout):
-            return await self._attempt(loaded, texts, query=query)
+        if query:
+            async with self._admission.place(self._timeout):
+                return await self._attempt(loaded, texts, query=True)
+        async with self._passage_admission.place(self._timeout), self._admission.place(self._timeout):
+            return await self._attempt(loaded, texts, query=False)
 
     async def _attempt(self, loaded: LoadedModel, texts: list[str], *, query: bool) -> list[Vector]:
         with self._breaker.attempt() as attempt:
@@ -182,7 +209,7 @@ class EmbeddingService:
                 attempt.failed()
                 if isinstance(error, OperationTimeoutError):
                     raise
-                raise OperationTimeoutError("embedding", self._timeout, "the embedding model") from error
+                raise OperationTimeoutError(STEP, self._timeout) from error
             except asyncio.CancelledError:
                 call = current_deadline()
                 if call is not None and call.remaining <= 0:
@@ -199,21 +226,32 @@ class EmbeddingService:
             return vectors
 
     async def _call(self, loaded: LoadedModel, texts: list[str], *, query: bool) -> list[Vector]:
-        model, step = loaded.model, "the embedding model"
+        model = loaded.model
         if not loaded.awaits:
             embed: Callable[[], list[Vector]] = (
                 (lambda: [model.get_query_embedding(text) for text in texts])
                 if query
                 else (lambda: model.get_text_embedding_batch(texts))
             )
-            return await self._threads.to_thread(embed, step=step, limit=self._timeout)
+            threads = self._query_threads if query else self._passage_threads
+            return await threads.to_thread(embed, step=STEP, limit=self._timeout)
         pending: Awaitable[list[Vector]] = (
             asyncio.gather(*(model.aget_query_embedding(text) for text in texts))
             if query
             else model.aget_text_embedding_batch(texts)
         )
-        async with asyncio.timeout(enter_step(step, self._timeout)):
+        async with asyncio.timeout(enter_step(STEP, self._timeout)):
             return await pending
+
+
+def is_embedding_failure(error: BaseException) -> bool:
+    """Tells whether the model failed at, or was too late with, what it was asked.
+
+    Args:
+        error: What came of embedding something.
+    """
+    late = isinstance(error, OperationTimeoutError) and error.operation == STEP
+    return late or isinstance(error, EmbeddingUnavailableError)
 
 
 def _check(vectors: Sequence[Vector], count: int, dimension: int) -> None:

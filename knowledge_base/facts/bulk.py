@@ -8,17 +8,20 @@ from contextlib import asynccontextmanager
 from itertools import groupby, islice
 from typing import Any, NamedTuple
 
+from knowledge_base.connection.admission import Admission
 from knowledge_base.connection.driver_errors import translated
+from knowledge_base.connection.workload import job
 from knowledge_base.errors import InvalidInputError, KnowledgeBaseError, UnavailableError, VersionConflictError
-from knowledge_base.facts.draft import FactDraft, draft_item, labels
+from knowledge_base.facts.draft import FactDraft, draft_item
 from knowledge_base.facts.reader import FactReader
 from knowledge_base.facts.repository import FactRepository
 from knowledge_base.facts.writer import FactWriter, first_passages
+from knowledge_base.index.background import BackgroundIndexer
 from knowledge_base.index.generations import Generations
 from knowledge_base.index.indexer import Indexer, PassageSet
 from knowledge_base.index.passages import Cut
 from knowledge_base.index.schema import Generation
-from knowledge_base.settings import Limits
+from knowledge_base.settings import Limits, Timeouts
 from knowledge_base.types import BulkResult, Failure, Progress
 
 BATCH = 64
@@ -39,7 +42,9 @@ class BulkWriter:
         repository: Where facts are kept.
         reader: Finds what is to be deleted.
         indexer: Gives passages their vectors.
+        background: Completes what has to wait for them.
         generations: Where each namespace's passages are.
+        timeouts: The caps of the steps.
         limits: The limits.
     """
 
@@ -49,15 +54,20 @@ class BulkWriter:
         repository: FactRepository,
         reader: FactReader,
         indexer: Indexer,
+        background: BackgroundIndexer,
         generations: Generations,
+        timeouts: Timeouts,
         limits: Limits,
     ) -> None:
         self._writer = writer
         self._repository = repository
         self._reader = reader
         self._indexer = indexer
+        self._background = background
         self._generations = generations
         self._limits = limits
+        self._wait = timeouts.bulk
+        self._admission = Admission("jobs", limits.concurrent_jobs, limits.waiting_jobs)
 
     async def store(self, facts: Iterable[Any], namespace: str, progress: Progress | None) -> BulkResult:
         """Stores facts in batches and indexes each batch.
@@ -78,13 +88,14 @@ class BulkWriter:
         total = len(facts) if isinstance(facts, Sequence) else 0
         result = _empty_result()
         items = enumerate(facts)
-        while batch := list(islice(items, BATCH)):
-            async with _cut_short(result):
-                await self._store_batch(batch, namespace, result)
-            if not result["completed"]:
-                break
-            _report(progress, result["processed"], total or result["processed"])
-            await asyncio.sleep(0)
+        async with self._job():
+            while batch := list(islice(items, BATCH)):
+                async with _cut_short(result):
+                    await self._store_batch(batch, namespace, result)
+                if not result["completed"]:
+                    break
+                _report(progress, result["processed"], total or result["processed"])
+                await asyncio.sleep(0)
         return result
 
     async def delete(
@@ -109,6 +120,26 @@ class BulkWriter:
             The counts.
         """
         result = _empty_result()
+        async with self._job():
+            await self._delete(result, namespace, filters, principals, dry_run=dry_run, progress=progress)
+        return result
+
+    @asynccontextmanager
+    async def _job(self) -> AsyncIterator[None]:
+        async with self._admission.place(self._wait):
+            with job():
+                yield
+
+    async def _delete(
+        self,
+        result: BulkResult,
+        namespace: str,
+        filters: Any,
+        principals: Sequence[str],
+        *,
+        dry_run: bool,
+        progress: Progress | None,
+    ) -> None:
         generation = await self._generations.current(namespace)
         seq: float | None = 0.0
         while seq is not None and generation is not None and result["completed"]:
@@ -126,7 +157,6 @@ class BulkWriter:
                         continue
                     result["succeeded"] += int(deleted)
                 _report(progress, result["processed"], result["processed"])
-        return result
 
     async def _store_batch(self, batch: Sequence[tuple[int, Any]], namespace: str, result: BulkResult) -> None:
         items: list[_Item] = []
@@ -134,10 +164,12 @@ class BulkWriter:
             try:
                 draft = draft_item(raw, namespace, self._limits)
                 cut = await self._writer.split(draft.content)
-                self._writer.check_weight(cut, labels(draft.metadata, draft.tags, draft.source, draft.principals))
+                self._writer.check_weight(cut, draft.labels)
                 items.append(_Item(index, draft, cut))
             except InvalidInputError as error:
                 _fail(result, index, error)
+            # Checking and cutting one takes up to some milliseconds.
+            await asyncio.sleep(0)
         items.sort(key=lambda item: (item.draft.namespace, item.place))
         for name, group in groupby(items, key=lambda item: item.draft.namespace):
             generation = await self._indexer.generation(name)
@@ -149,6 +181,8 @@ class BulkWriter:
         stop: KnowledgeBaseError | None = None
         for item, reply in zip(group, replies, strict=True):
             try:
+                if isinstance(reply, KnowledgeBaseError):
+                    raise reply
                 if isinstance(reply, Exception):
                     raise translated(reply, "store") or KnowledgeBaseError("the fact could not be stored") from reply
                 if reply.status == "success":
@@ -171,9 +205,11 @@ class BulkWriter:
             return
         try:
             await self._indexer.index(generation, sets)
-        except UnavailableError:
+        except BaseException as error:
             # Stored, found by words, and recorded as pending: the background completes them.
-            self._indexer.leave(generation.namespace, [item.fact_id for item in sets])
+            self._background.leave(generation.namespace, [item.fact_id for item in sets])
+            if not isinstance(error, UnavailableError):
+                raise
 
 
 def _empty_result() -> BulkResult:

@@ -33,6 +33,8 @@ class FactDraft:
     principals: Sequence[str]
     expires_in: float | None
     on_duplicate: OnDuplicate
+    labels: Mapping[str, str]
+    """What its parts are filtered by."""
 
     @property
     def digest(self) -> str:
@@ -136,16 +138,23 @@ def draft_fact(
         InvalidInputError: An argument is refused.
     """
     validation.checked_choice("on_duplicate", on_duplicate, validation.ON_DUPLICATE)
+    own_id = uuid.uuid4().hex if fact_id is None else validation.checked_fact_id(fact_id)
+    text = validation.checked_text("content", content, limits.content_chars)
+    own_metadata = validation.checked_metadata(metadata, limits)
+    own_tags = validation.checked_labels("tags", tags, limits.tags, limits.label_chars)
+    own_source = checked_source(source, limits)
+    own_principals = validation.checked_principals(principals, limits)
     return FactDraft(
         namespace=namespace,
-        fact_id=uuid.uuid4().hex if fact_id is None else validation.checked_fact_id(fact_id),
-        content=validation.checked_text("content", content, limits.content_chars),
-        metadata=validation.checked_metadata(metadata, limits),
-        tags=validation.checked_labels("tags", tags, limits.tags, limits.label_chars),
-        source=checked_source(source, limits),
-        principals=validation.checked_principals(principals, limits),
+        fact_id=own_id,
+        content=text,
+        metadata=own_metadata,
+        tags=own_tags,
+        source=own_source,
+        principals=own_principals,
         expires_in=validation.checked_expiry(expires_in),
         on_duplicate=on_duplicate,
+        labels=labels(own_metadata, own_tags, own_source, own_principals),
     )
 
 

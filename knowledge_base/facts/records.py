@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from knowledge_base.clock import iso_time
 from knowledge_base.types import Fact, FactVersion
 
 FIELDS = (
@@ -70,9 +70,9 @@ class FactRecord(NamedTuple):
             "namespace": namespace,
             "principals": self.principals,
             "version": self.version,
-            "created_at": timestamp(self.created_at),
-            "updated_at": timestamp(self.updated_at),
-            "expires_at": None if self.expires_at is None else timestamp(self.expires_at),
+            "created_at": iso_time(self.created_at),
+            "updated_at": iso_time(self.updated_at),
+            "expires_at": None if self.expires_at is None else iso_time(self.expires_at),
             "indexed": self.indexed,
         }
 
@@ -84,17 +84,8 @@ class FactRecord(NamedTuple):
             "metadata": self.metadata,
             "tags": self.tags,
             "source": self.source,
-            "updated_at": timestamp(self.updated_at),
+            "updated_at": iso_time(self.updated_at),
         }
-
-
-def timestamp(milliseconds: int) -> str:
-    """Returns a time as ISO 8601 in UTC.
-
-    Args:
-        milliseconds: Since 1970.
-    """
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 def decode_record(fact_id: str, values: Sequence[str | None]) -> FactRecord | None:
@@ -110,10 +101,10 @@ def decode_record(fact_id: str, values: Sequence[str | None]) -> FactRecord | No
     return FactRecord(
         fact_id=fact_id,
         content=stored["content"],
-        metadata=json.loads(stored["metadata"]),
-        tags=json.loads(stored["tags"]),
+        metadata=_decoded(stored["metadata"]),
+        tags=_decoded(stored["tags"]),
         source=stored["source"] or None,
-        principals=json.loads(stored["principals"]),
+        principals=_decoded(stored["principals"]),
         document_id=stored["document"] or None,
         version=int(stored["version"]),
         revision=stored["revision"],
@@ -123,6 +114,11 @@ def decode_record(fact_id: str, values: Sequence[str | None]) -> FactRecord | No
         expires_at=int(stored["expires_at"]) if stored["expires_at"] else None,
         indexed=stored["indexed"] == "1",
     )
+
+
+def _decoded(text: str) -> Any:
+    # Most facts have none of some of these.
+    return [] if text == "[]" else {} if text == "{}" else json.loads(text)
 
 
 def decode_version(snapshot: str) -> FactVersion:
@@ -138,5 +134,5 @@ def decode_version(snapshot: str) -> FactVersion:
         "metadata": json.loads(stored["metadata"]),
         "tags": json.loads(stored["tags"]),
         "source": stored["source"] or None,
-        "updated_at": timestamp(int(stored["updated_at"])),
+        "updated_at": iso_time(int(stored["updated_at"])),
     }

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from knowledge_base.clock import now_ms
+from knowledge_base.connection.hashes import read_hashes
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.connection.scripts import Call, LuaScript
 from knowledge_base.errors import FactNotFoundError, VersionConflictError
-from knowledge_base.facts.draft import FactDraft, content_digest, labels, revision
+from knowledge_base.facts.draft import FactDraft, content_digest, revision
 from knowledge_base.facts.records import FIELDS, FactRecord, decode_record, decode_version
 from knowledge_base.facts.validation import encoded_json
-from knowledge_base.index.indexer import now_ms
 from knowledge_base.index.passages import Cut
 from knowledge_base.index.schema import Generation
 from knowledge_base.keyspace import OPEN, Keyspace
@@ -19,9 +22,6 @@ from knowledge_base.types import FactVersion
 
 SWEPT_AT_ONCE = 100
 """Expired facts that one script removes."""
-
-FOREGROUND_MS = 60_000
-"""How long whoever stored a fact has to index it before the background takes it."""
 
 
 class Stored(NamedTuple):
@@ -39,15 +39,21 @@ class FactRepository:
     Args:
         manager: The connections.
         keep_history: Earlier versions kept of each fact.
+        lease: Seconds that whoever stored a fact has to index it before the background takes it.
         now: The time in milliseconds since 1970; tests bring their own.
     """
 
-    def __init__(self, manager: AsyncRedisManager, *, keep_history: int, now: Callable[[], int] = now_ms) -> None:
+    def __init__(
+        self, manager: AsyncRedisManager, *, keep_history: int, lease: float, now: Callable[[], int] = now_ms
+    ) -> None:
         self._manager = manager
+        self._lease_ms = int(lease * 1000)
         self._keep_history = keep_history
         self.now = now
+        # A deletion that is repeated would find nothing, and say so.
         self._store, self._update, self._delete, self._sweep = (
-            LuaScript("knowledge_base.facts", "shared", name) for name in ("store", "update", "delete", "sweep")
+            LuaScript("knowledge_base.facts", "shared", name, repeatable=name != "delete")
+            for name in ("store", "update", "delete", "sweep")
         )
 
     async def store(self, generation: Generation, drafts: Sequence[tuple[FactDraft, Cut]]) -> list[Any]:
@@ -62,9 +68,11 @@ class FactRepository:
         """
         client = await self._manager.main()
         keys = Keyspace(generation.namespace)
-        calls: list[Call] = [
-            ([keys.fact(draft.fact_id)], [self._store_request(generation, draft, cut)]) for draft, cut in drafts
-        ]
+        calls: list[Call] = []
+        for draft, cut in drafts:
+            calls.append(([keys.fact(draft.fact_id)], [self._store_request(generation, draft, cut)]))
+            # A request may be megabytes of JSON.
+            await asyncio.sleep(0)
         replies = [await self._store(client, *calls[0])] if len(calls) == 1 else await self._store.many(client, calls)
         return [reply if isinstance(reply, Exception) else _stored(reply) for reply in replies]
 
@@ -85,10 +93,11 @@ class FactRepository:
                 "document": "",
                 "expires_at": expires_at,
                 "revision": revision(1, digest, len(cut.passages)),
-                "labels": labels(draft.metadata, draft.tags, draft.source, draft.principals),
+                "labels": draft.labels,
                 "passages": cut.passages,
                 "sections": cut.sections,
-                "due": str(now + FOREGROUND_MS),
+                "due": str(now + self._lease_ms),
+                "nonce": _nonce(),
                 "generation": {
                     "number": str(generation.number),
                     "model": generation.model,
@@ -103,6 +112,7 @@ class FactRepository:
         old: FactRecord,
         new: FactRecord,
         cut: Cut,
+        new_labels: Mapping[str, str],
         callers: Sequence[str],
     ) -> Stored:
         """Switches a fact to its next version if nobody else has.
@@ -112,6 +122,7 @@ class FactRepository:
             old: The fact as it was read.
             new: The fact as it shall be; of its revision, when the content changes.
             cut: What the new content is cut into; nothing when the content stays.
+            new_labels: What the new fact's parts are filtered by.
             callers: Who is asking.
 
         Raises:
@@ -133,10 +144,11 @@ class FactRepository:
             "tags": encoded_json(new.tags),
             "source": new.source or "",
             "revision": new.revision,
-            "labels": labels(new.metadata, new.tags, new.source, old.principals),
+            "labels": new_labels,
             "passages": cut.passages,
             "sections": cut.sections,
-            "due": str(now + FOREGROUND_MS),
+            "due": str(now + self._lease_ms),
+            "nonce": _nonce(),
             "keep_history": self._keep_history,
         }
         reply = await self._update(client, [keys.fact(old.fact_id)], [encoded_json(request)])
@@ -198,20 +210,14 @@ class FactRepository:
             fact_ids: The facts.
             principals: Who is asking.
         """
-        if not fact_ids:
-            return []
         client = await self._manager.main()
-        keys = Keyspace(namespace)
-        if len(fact_ids) == 1:
-            rows = [await client.hmget(keys.fact(fact_ids[0]), list(FIELDS))]  # type: ignore[misc]
-        else:
-            pipeline = client.pipeline(transaction=False)
-            for fact_id in fact_ids:
-                pipeline.hmget(keys.fact(fact_id), list(FIELDS))
-            rows = await pipeline.execute()
+        keys = [Keyspace(namespace).fact(fact_id) for fact_id in fact_ids]
         now = self.now()
-        records = [decode_record(fact_id, row) for fact_id, row in zip(fact_ids, rows, strict=True)]
-        return [record if record and record.is_visible(principals, now) else None for record in records]
+        found: list[FactRecord | None] = []
+        async for rows in read_hashes(client, keys, FIELDS):
+            records = map(decode_record, fact_ids[len(found) :], rows)
+            found += [record if record and record.is_visible(principals, now) else None for record in records]
+        return found
 
     async def newest(self, namespace: str, principals: Sequence[str], offset: int, limit: int) -> list[str]:
         """Returns the ids of visible facts, newest first.
@@ -279,6 +285,10 @@ def _base_request(generation: Generation, now: int) -> dict[str, Any]:
         "section_prefix": generation.section_prefix + ":",
         "now": str(now),
     }
+
+
+def _nonce() -> str:
+    return secrets.token_hex(6)
 
 
 def _stored(reply: Sequence[str]) -> Stored:

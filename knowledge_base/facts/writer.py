@@ -19,6 +19,7 @@ from knowledge_base.facts import validation
 from knowledge_base.facts.draft import FactDraft, checked_source, content_digest, labels, revision
 from knowledge_base.facts.records import FactRecord
 from knowledge_base.facts.repository import FactRepository, Stored
+from knowledge_base.index.background import BackgroundIndexer
 from knowledge_base.index.indexer import Indexer, PassageSet
 from knowledge_base.index.passages import Cut, PassageSplitter
 from knowledge_base.index.schema import Generation
@@ -75,6 +76,7 @@ class FactWriter:
         splitter: Cuts contents into passages.
         embedding: Says how long passages may be.
         indexer: Gives passages their vectors.
+        background: Completes what has to wait for them.
         timeouts: The caps of the steps.
         limits: How many may be stored at once.
     """
@@ -85,6 +87,7 @@ class FactWriter:
         splitter: PassageSplitter,
         embedding: EmbeddingService,
         indexer: Indexer,
+        background: BackgroundIndexer,
         timeouts: Timeouts,
         limits: Limits,
     ) -> None:
@@ -92,6 +95,7 @@ class FactWriter:
         self._splitter = splitter
         self._embedding = embedding
         self._indexer = indexer
+        self._background = background
         self._timeouts = timeouts
         self._admission = Admission("stores", limits.concurrent_stores, limits.waiting_stores)
 
@@ -118,7 +122,7 @@ class FactWriter:
     async def _store(self, draft: FactDraft, *, wait_indexed: bool) -> StoreResult:
         generation = await self._indexer.generation(draft.namespace)
         cut = await self.split(draft.content)
-        self.check_weight(cut, labels(draft.metadata, draft.tags, draft.source, draft.principals))
+        self.check_weight(cut, draft.labels)
         stored = (await self._repository.store(generation, [(draft, cut)]))[0]
         if isinstance(stored, Exception):
             raise stored
@@ -126,7 +130,7 @@ class FactWriter:
             return await self.resolve_duplicate(draft, stored)
         indexed = wait_indexed and await self._index_now(generation, draft, cut)
         if not wait_indexed:
-            self._indexer.leave(draft.namespace, [draft.fact_id])
+            self._background.leave(draft.namespace, [draft.fact_id])
         return {"status": "success", "fact_id": draft.fact_id, "version": 1, "indexed": indexed}
 
     def check_weight(self, cut: Cut, draft_labels: Mapping[str, str]) -> None:
@@ -257,15 +261,16 @@ class FactWriter:
             new = new._replace(revision=revision(old.version + 1, digest, len(cut.passages)))
             written = PassageSet(old.fact_id, new.revision, cut.passages)
             await self._embed_ahead(generation, written)
-        self.check_weight(cut, labels(new.metadata, new.tags, new.source, new.principals))
+        new_labels = labels(new.metadata, new.tags, new.source, new.principals)
+        self.check_weight(cut, new_labels)
         try:
-            stored = await self._repository.update(generation, old, new, cut, principals)
+            stored = await self._repository.update(generation, old, new, cut, new_labels, principals)
         except (VersionConflictError, FactNotFoundError):
             if written is not None:
                 await self._indexer.settle(generation, [written])
             raise
         if not stored.indexed:
-            self._indexer.leave(generation.namespace, [old.fact_id])
+            self._background.leave(generation.namespace, [old.fact_id])
         current = (await self._repository.read(generation.namespace, [old.fact_id], principals))[0]
         if current is not None and current.version == stored.version:
             return current.to_fact(generation.namespace)
@@ -278,18 +283,21 @@ class FactWriter:
         # The old content stays searchable by meaning until the new one is. Without a model there is no point in
         # waiting: the new content is found by words at once and its vectors follow.
         try:
-            await self._indexer.embed(generation, [passages])
+            await self._indexer.embed_ahead(generation, passages)
         except UnavailableError:
             return
 
     async def _index_now(self, generation: Generation, draft: FactDraft, cut: Cut) -> bool:
+        indexed = False
         try:
-            item = first_passages(draft, cut)
-            if (await self._indexer.index(generation, [item]))[0]:
-                return True
+            (indexed,) = await self._indexer.index(generation, [first_passages(draft, cut)])
         except UnavailableError:
-            self._indexer.leave(draft.namespace, [draft.fact_id])
-        return False
+            return False
+        finally:
+            # Whatever ends it: what is stored gets its vectors soon.
+            if not indexed:
+                self._background.leave(draft.namespace, [draft.fact_id])
+        return indexed
 
 
 def first_passages(draft: FactDraft, cut: Cut) -> PassageSet:

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from knowledge_base.errors import InvalidInputError
@@ -97,7 +98,15 @@ def _collect_labels(path: str, value: Any, found: dict[str, None]) -> None:
 def _metadata_label(path: str, value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return json.dumps(path)[1:-1] + "=" + json.dumps(value)
+    if type(value) is int:
+        # By far the fastest way, for metadata may hold ten thousand of them.
+        return f"{_quoted(path)}={value}"
+    return f"{_quoted(path)}={json.dumps(value)}"
+
+
+@lru_cache(maxsize=4_096)
+def _quoted(path: str) -> str:
+    return json.dumps(path)[1:-1]
 
 
 class FilterCompiler:

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 from knowledge_base.connection.manager import AsyncRedisManager, PoolName
 from knowledge_base.errors import KnowledgeBaseError
 from knowledge_base.index.generations import Generations, is_missing_index
-from knowledge_base.index.schema import SEQ_FIELD, Generation
+from knowledge_base.index.schema import POSITION_FIELD, SEQ_FIELD, Generation
 from knowledge_base.index.text_query import bm25_query
 from knowledge_base.index.vector_index import Candidate
 from knowledge_base.keyspace import PartName
@@ -89,6 +89,17 @@ class TextIndex:
         reply = await self._search(generation, arguments, "main")
         ids = [name.fact_id for name in _names(generation, reply[1::2])]
         return ids, float(reply[-1][1]) if ids else None
+
+    async def probe(self, generation: Generation) -> None:
+        """Makes a search that finds nothing.
+
+        Args:
+            generation: Where to look.
+
+        Raises:
+            UnavailableError: Redis could not be reached, or not in time.
+        """
+        await self._search(generation, [f"@{POSITION_FIELD}:[-1 -1]", "LIMIT", 0, 0], "search")
 
     async def _search(self, generation: Generation, arguments: Sequence[str | int], pool: PoolName) -> list[Any]:
         command = ["FT.SEARCH", generation.text_index, *arguments, "DIALECT", 2]

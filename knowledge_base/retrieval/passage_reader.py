@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from knowledge_base.connection.hashes import read_hashes
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.facts.draft import passage_count
 from knowledge_base.index.analysis import Analyzer
@@ -39,12 +40,12 @@ class PassageReader:
         """
         choices = [_positions(item) for item in ranked]
         client = await self._manager.search()
-        pipeline = client.pipeline(transaction=False)
-        for item, positions in zip(ranked, choices, strict=True):
-            for position in positions:
-                name = PartName(item.fact_id, item.revision, position).node_id
-                pipeline.hget(f"{generation.passage_prefix}:{name}", "text")
-        texts = iter(await pipeline.execute())
+        keys = [
+            f"{generation.passage_prefix}:{PartName(item.fact_id, item.revision, position).node_id}"
+            for item, positions in zip(ranked, choices, strict=True)
+            for position in positions
+        ]
+        texts = iter([row[0] async for rows in read_hashes(client, keys, ["text"]) for row in rows])
         found = [[(position, next(texts)) for position in positions] for positions in choices]
         return await self._choose(query, found)
 

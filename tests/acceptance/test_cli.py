@@ -83,6 +83,7 @@ def test_stats_and_health_tell_what_there_is(run_json: RunJson, namespace: str):
         "facts": 1,
         "passages": 1,
         "pending": 0,
+        "parked": 0,
         "embedding_model": "",
         "dimension": 0,
     }

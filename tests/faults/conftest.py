@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-LEASE_MS = 1_000
+from knowledge_base.settings import IndexingSettings, Settings
+
+SHORT_LEASE = 1.0
 
 
 @pytest.fixture
-def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_lease() -> None:
     """Lets the background take over soon what a writer that was cut off has left unfinished."""
-    monkeypatch.setattr("knowledge_base.facts.repository.FOREGROUND_MS", LEASE_MS)
-    monkeypatch.setattr("knowledge_base.index.indexer.LEASE_MS", LEASE_MS)
+
+
+@pytest.fixture
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    if "short_lease" not in request.fixturenames:
+        return settings
+    return settings.model_copy(update={"indexing": IndexingSettings(lease=SHORT_LEASE)})

@@ -9,7 +9,7 @@ from typing import Any
 import fakeredis
 
 from knowledge_base.connection.manager import AsyncRedisManager
-from knowledge_base.facts.draft import FactDraft, content_digest, draft_fact, revision
+from knowledge_base.facts.draft import FactDraft, content_digest, draft_fact, labels, revision
 from knowledge_base.facts.records import FactRecord
 from knowledge_base.facts.repository import FactRepository, Stored
 from knowledge_base.index.passages import Cut
@@ -22,7 +22,8 @@ GENERATION = Generation(NAMESPACE, 1, "stub", 4)
 KEYS = Keyspace(NAMESPACE)
 LIMITS = Limits()
 HISTORY = 3
-LASTING = {KEYS.counters, KEYS.generation}
+LEASE_MS = 30_000
+LASTING = {KEYS.counters, KEYS.generation, KEYS.inserts}
 
 
 class Store:
@@ -30,7 +31,7 @@ class Store:
 
     def __init__(self, manager: AsyncRedisManager, server: fakeredis.FakeServer, keep_history: int = HISTORY) -> None:
         self.now = time.time_ns() // 1_000_000
-        self.repository = FactRepository(manager, keep_history=keep_history, now=lambda: self.now)
+        self.repository = FactRepository(manager, keep_history=keep_history, lease=LEASE_MS / 1000, now=lambda: self.now)
         self.redis: Any = fakeredis.FakeRedis(server=server, decode_responses=True)
 
     async def put(self, content: str, fact_id: str | None = None, passages: int = 1, **arguments: Any) -> Stored:
@@ -53,7 +54,8 @@ class Store:
             digest = content_digest(new.content, old.principals)
             new = new._replace(revision=revision(old.version + 1, digest, passages))
             cut = parts(new.content, passages)
-        return await self.repository.update(GENERATION, old, new, cut, callers)
+        new_labels = labels(new.metadata, new.tags, new.source, old.principals)
+        return await self.repository.update(GENERATION, old, new, cut, new_labels, callers)
 
     def keys(self) -> set[str]:
         """Every key there is."""

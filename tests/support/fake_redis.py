@@ -15,7 +15,7 @@ from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from knowledge_base.connection import manager
+from knowledge_base.connection import index_threads, manager
 from knowledge_base.connection.breaker import CircuitBreaker
 from knowledge_base.connection.guard import RedisGuard
 from knowledge_base.connection.guarded_client import GuardedRedis
@@ -119,4 +119,4 @@ def fake_endpoint(monkeypatch: pytest.MonkeyPatch, server: fakeredis.FakeServer)
         return client
 
     monkeypatch.setattr(manager, "async_pool", async_pool)
-    monkeypatch.setattr(manager, "thread_client", thread_client)
+    monkeypatch.setattr(index_threads, "thread_client", thread_client)

@@ -181,7 +181,7 @@ async def test_cancelled_batches_leave_no_task(new_embedding_service: NewService
 
     assert asyncio.all_tasks() == before
     model.become("well")
-    await eventually(lambda: service._threads.in_use == 0)
+    await eventually(lambda: service.stats()["passage embedding threads"]["in_use"] == 0)
     assert len(model.texts) == 2
 
 

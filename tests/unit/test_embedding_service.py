@@ -66,7 +66,7 @@ async def test_queries_and_passages_become_vectors_in_order(
 
 
 async def test_passages_are_sent_in_batches(new_embedding_service: NewService, model: ScriptedEmbedding) -> None:
-    service = new_embedding_service(batch_size=2)
+    service = new_embedding_service(batch_size=2, threads=1)
     model.then([[1.0, 0.0], [0.0, 1.0]], [[0.0, 2.0]])
 
     assert await service.embed_passages(["a", "b", "c"]) == [[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]]

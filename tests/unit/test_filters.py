@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 
 from knowledge_base.errors import InvalidInputError
-from knowledge_base.facts.records import timestamp
+from knowledge_base.clock import iso_time
 from knowledge_base.index.filters import FilterCompiler, metadata_labels, tag_clause, visibility_clause
 
 W = "=>{$weight:0}"
@@ -265,7 +265,7 @@ def test_endless_nesting_of_llama_index_is_refused_clearly(compiler: FilterCompi
 @example(milliseconds=524_403_117)
 @settings(max_examples=200, deadline=None, database=None)
 def test_time_that_a_fact_shows_is_the_time_that_is_looked_for(operator: str, milliseconds: int) -> None:
-    text = FilterCompiler(8).clause({"created_at": {operator: timestamp(milliseconds)}})
+    text = FilterCompiler(8).clause({"created_at": {operator: iso_time(milliseconds)}})
 
     bounds = {"eq": "{0} {0}", "gte": "{0} +inf", "lte": "-inf {0}"}[operator].format(milliseconds)
     assert text == f"@created_at:[{bounds}]{W}"

@@ -47,10 +47,12 @@ NO_EXCHANGE = {
 class RecordingGuard(RedisGuard):
     """A guard that lets one see who is inside."""
 
-    async def run(self, command: str, exchange: Callable[[], Awaitable[Any]]) -> Any:
+    async def run(
+        self, command: str, exchange: Callable[[], Awaitable[Any]], *, repeatable: bool = False
+    ) -> Any:
         token = _inside.set(True)
         try:
-            return await super().run(command, exchange)
+            return await super().run(command, exchange, repeatable=repeatable)
         finally:
             _inside.reset(token)
 

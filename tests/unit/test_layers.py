@@ -17,13 +17,14 @@ LAYERS = [
     {"__init__"},
     {"knowledge_base"},
     {"services"},
-    {"statistics"},
+    {"admin"},
+    {"statistics", "readiness"},
     {"retrieval"},
     {"facts"},
     {"index"},
     {"embedding"},
     {"connection"},
-    {"heavy_imports", "keyspace", "settings", "errors", "types", "_version"},
+    {"heavy_imports", "keyspace", "clock", "settings", "errors", "types", "_version"},
 ]
 RANK = {name: len(LAYERS) - depth for depth, names in enumerate(LAYERS) for name in names}
 

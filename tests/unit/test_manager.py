@@ -94,14 +94,16 @@ async def test_stats_name_pools_and_threads(fake_manager: AsyncRedisManager) -> 
 
     stats = fake_manager.stats()
 
-    assert set(stats) == {"main", "search", "admin", "threads"}
-    assert stats["main"] == {"connections": 1, "in_use": 0, "waiting": 0, "limit": 50}
+    assert set(stats) == {"main", "search", "admin", "index threads", "jobs threads"}
+    assert stats["main"] == {"connections": 1, "in_use": 0, "waiting": 0, "limit": 50, "retried": 0, "abandoned": 0}
     assert stats["search"]["connections"] == 0
-    assert stats["threads"] == {
+    assert stats["index threads"] == {
         "connections": 0,
         "in_use": 0,
         "waiting": 0,
         "limit": fake_manager.settings.limits.index_threads,
+        "retried": 0,
+        "abandoned": 0,
     }
 
 
@@ -284,7 +286,7 @@ async def hasty_manager(
     await one.close()
 
 
-async def test_hung_work_in_a_thread_counts_and_a_refused_one_does_not(hasty_manager: AsyncRedisManager) -> None:
+async def test_hung_work_counts_against_the_threads_and_a_refused_one_against_nobody(hasty_manager: AsyncRedisManager) -> None:
     released = threading.Event()
     try:
         with pytest.raises(OperationTimeoutError):
@@ -294,7 +296,8 @@ async def test_hung_work_in_a_thread_counts_and_a_refused_one_does_not(hasty_man
     finally:
         released.set()
 
-    assert hasty_manager.breaker.stats()["failures"] == 1
+    failures = {breaker["name"]: breaker["failures"] for breaker in hasty_manager.breakers()}
+    assert failures == {"Redis": 0, "LlamaIndex threads": 1}
 
 
 async def test_health_says_how_it_is_and_raises_nothing(

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from knowledge_base.facts.records import FIELDS, FactRecord, decode_record, decode_version, timestamp
+from knowledge_base.clock import iso_time
+from knowledge_base.facts.records import FIELDS, FactRecord, decode_record, decode_version
 
 STORED: dict[str, str | None] = {
     "content": "Wings lift.",
@@ -114,4 +115,4 @@ def test_version_without_source_has_none() -> None:
 
 
 def test_time_is_in_utc_with_milliseconds() -> None:
-    assert timestamp(1_795_246_538_123) == "2026-11-21T07:35:38.123+00:00"
+    assert iso_time(1_795_246_538_123) == "2026-11-21T07:35:38.123+00:00"

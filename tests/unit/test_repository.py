@@ -7,13 +7,14 @@ import pytest
 
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.errors import FactNotFoundError, VersionConflictError
-from knowledge_base.facts.draft import content_digest, draft_fact, revision
+from knowledge_base.facts.draft import content_digest, draft_fact, labels, revision
 from knowledge_base.facts.records import FactRecord
-from knowledge_base.facts.repository import FOREGROUND_MS, Stored
+from knowledge_base.facts.repository import Stored
 from knowledge_base.index.schema import Generation
 from tests.support.fact_store import (
     GENERATION,
     KEYS,
+    LEASE_MS,
     LIMITS,
     NAMESPACE,
     Store,
@@ -63,7 +64,7 @@ async def test_stored_fact_can_be_read(store: Store) -> None:
 async def test_stored_fact_waits_for_its_vectors_and_is_listed(store: Store) -> None:
     await store.put("x", "f1", passages=2, tags=["a"], source="web")
 
-    assert store.redis.zrange(KEYS.pending, 0, -1, withscores=True) == [("f1", store.now + FOREGROUND_MS)]
+    assert store.redis.zrange(KEYS.pending, 0, -1, withscores=True) == [("f1", store.now + LEASE_MS)]
     assert store.redis.zrange(KEYS.facts, 0, -1, withscores=True) == [("f1", 1)]
     assert store.redis.zrange(KEYS.visible("*"), 0, -1) == ["f1"]
     assert store.counts() == ({"a": "1"}, {"web": "1"}, "2")
@@ -241,7 +242,7 @@ async def test_update_of_the_content_replaces_passages(store: Store) -> None:
     assert store.redis.hget(section_key(new, 0), "seq") == "1"
     assert store.counts() == ({"a": "1"}, {}, "2")
     assert store.redis.hgetall(KEYS.contents) == {content_digest("y", []): "f1"}
-    assert store.redis.zscore(KEYS.pending, "f1") == store.now + FOREGROUND_MS
+    assert store.redis.zscore(KEYS.pending, "f1") == store.now + LEASE_MS
     assert (await store.put("x")).status == "success"
 
 
@@ -252,7 +253,7 @@ async def test_update_whose_vectors_are_there_already_is_indexed(store: Store) -
     for at in range(2):
         store.redis.hset(passage_key(new, at), "vector", "v")
 
-    stored = await store.repository.update(GENERATION, old, new, parts("y", 2), [])
+    stored = await store.repository.update(GENERATION, old, new, parts("y", 2), labels({}, [], None, []), [])
 
     assert stored == Stored("success", "f1", 2, True)
     assert (await store.get("f1")).indexed

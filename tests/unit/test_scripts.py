@@ -92,9 +92,9 @@ async def test_many_calls_take_one_round_trip_and_know_an_empty_server(
     trips: list[str] = []
     run = client._guard.run
 
-    async def counted(command: str, exchange: Any) -> Any:
+    async def counted(command: str, exchange: Any, **options: Any) -> Any:
         trips.append(command)
-        return await run(command, exchange)
+        return await run(command, exchange, **options)
 
     monkeypatch.setattr(client._guard, "run", counted)
 

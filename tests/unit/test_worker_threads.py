@@ -88,7 +88,7 @@ async def test_function_runs_in_a_thread_with_its_arguments(new_threads: Callabl
 
     assert threads.stats()["connections"] == 0
     assert await call(threads, work, 1, 2) == (3, "kb-index", True)
-    assert threads.stats() == {"connections": 1, "in_use": 0, "waiting": 0, "limit": 1}
+    assert threads.stats() == {"connections": 1, "in_use": 0, "waiting": 0, "limit": 1, "retried": 0, "abandoned": 0}
 
 
 async def test_context_variables_are_copied(new_threads: Callable[..., WorkerThreads]) -> None:
@@ -124,11 +124,11 @@ async def test_as_many_run_at_once_as_there_are_threads(
     tasks = [call(threads, one) for one in blockers]
     await eventually(lambda: sum(one.begun.is_set() for one in blockers) == 3)
 
-    assert threads.stats() == {"connections": 3, "in_use": 3, "waiting": 2, "limit": 3}
+    assert threads.stats() == {"connections": 3, "in_use": 3, "waiting": 2, "limit": 3, "retried": 0, "abandoned": 0}
     for one in blockers:
         one.released.set()
     assert await asyncio.gather(*tasks) == ["done"] * 5
-    assert threads.stats() == {"connections": 3, "in_use": 0, "waiting": 0, "limit": 3}
+    assert threads.stats() == {"connections": 3, "in_use": 0, "waiting": 0, "limit": 3, "retried": 0, "abandoned": 0}
 
 
 async def test_too_many_waiting_calls_are_refused(new_threads: Callable[..., WorkerThreads], blocker: Blocker) -> None:

@@ -3,6 +3,8 @@
 -- A request is one JSON object in ARGV[1]. KEYS[1] is the key of the fact; the other keys are built from
 -- request.root ("kb:{namespace}:"), so all of them live on the shard of that hash tag.
 
+local LATEST_INSERT_MS = 60000
+
 local request = cjson.decode(ARGV[1])
 local root = request.root
 
@@ -108,7 +110,19 @@ local function relabel_parts(fact_id, fact)
   end
 end
 
+-- Vectors that are on their way to a revision which is its fact's no longer are removed when they must have come.
+local function expect_late_vectors(fact_id, fact)
+  redis.call('ZADD', root .. 'inserts', 'XX', tonumber(request.now) + LATEST_INSERT_MS, fact_id .. ':' .. fact.revision)
+end
+
+local function forget_attempts(fact_id)
+  redis.call('HDEL', root .. 'attempts', fact_id)
+  redis.call('HDEL', root .. 'parked', fact_id)
+end
+
 local function remove_fact(fact_id, fact)
+  expect_late_vectors(fact_id, fact)
+  forget_attempts(fact_id)
   remove_parts(fact_id, fact)
   list_among_visible(fact_id, fact.seq, fact.principals, false)
   count_labels(fact.tags, fact.source, -1)

@@ -3,7 +3,7 @@
 -- KEYS[1]  the fact's key
 -- ARGV[1]  request: root, now, fact_id, digest, content, metadata, tags, source, principals, document, expires_at,
 --          revision, labels, passages, sections, passage_prefix,
---          section_prefix, generation, due (when the indexer may take over)
+--          section_prefix, generation, due (when the indexer may take over), nonce (names this very request)
 -- Reply    {"success", fact_id, version, indexed} | {"duplicate", fact_id, version, indexed}
 --          | {"conflict", fact_id, version} when the id belongs to a fact with another content
 
@@ -30,6 +30,8 @@ end
 
 local existing = read_live_fact(request.fact_id)
 if existing then
+  -- Its reply was lost, and it came again.
+  if existing.nonce == request.nonce then return {'success', request.fact_id, existing.version, existing.indexed} end
   if existing.digest == request.digest then return duplicate(request.fact_id, existing) end
   return {'conflict', request.fact_id, existing.version}
 end
@@ -55,10 +57,11 @@ redis.call('HSET', KEYS[1], 'content', request.content, 'metadata', request.meta
   'digest', request.digest, 'version', '1', 'revision', request.revision, 'passages', #request.passages,
   'sections', #request.sections,
   'seq', fact.seq, 'created_at', request.now, 'updated_at', request.now, 'expires_at', request.expires_at,
-  'indexed', '0')
+  'indexed', '0', 'nonce', request.nonce)
 redis.call('HSET', root .. 'contents', request.digest, request.fact_id)
 redis.call('ZADD', root .. 'facts', fact.seq, request.fact_id)
 redis.call('ZADD', root .. 'pending', request.due, request.fact_id)
+redis.call('ZADD', root .. 'inserts', tonumber(request.now) + LATEST_INSERT_MS, request.fact_id .. ':' .. request.revision)
 if given(request.expires_at) then
   redis.call('ZADD', root .. 'expiring', request.expires_at, request.fact_id)
 end

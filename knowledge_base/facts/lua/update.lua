@@ -3,12 +3,14 @@
 -- KEYS[1]  the fact's key
 -- ARGV[1]  request: root, now, fact_id, base_version, base_seq, callers, digest, content, metadata, tags, source, revision,
 --          labels, passages and sections (empty when the content stays), passage_prefix, section_prefix, due,
---          keep_history
+--          keep_history, nonce (names this very request)
 -- Reply    {"success", fact_id, version, indexed} | {"missing"} | {"conflict", fact_id, version}
 --          | {"duplicate", fact_id, version} when another fact has this content
 
 local fact = read_live_fact(request.fact_id)
 if not fact or not is_visible(fact, request.callers) then return {'missing'} end
+-- Its reply was lost, and it came again.
+if fact.nonce == request.nonce then return {'success', request.fact_id, fact.version, fact.indexed} end
 -- Versions begin anew when a fact is deleted and its id stored again; sequence numbers do not.
 local changed = fact.digest ~= request.digest
 local unread = fact.version ~= request.base_version or fact.seq ~= request.base_seq
@@ -37,6 +39,8 @@ local version = string.format('%d', tonumber(fact.version) + 1)
 fact.updated_at = request.now
 if changed then
   remove_parts(request.fact_id, fact)
+  expect_late_vectors(request.fact_id, fact)
+  forget_attempts(request.fact_id)
   fact.revision = request.revision
   write_parts(request.fact_id, fact)
   local indexed = '1'
@@ -48,6 +52,7 @@ if changed then
     redis.call('ZADD', root .. 'pending', request.due, request.fact_id)
   else
     redis.call('ZREM', root .. 'pending', request.fact_id)
+    redis.call('ZREM', root .. 'inserts', request.fact_id .. ':' .. request.revision)
   end
   if redis.call('HGET', root .. 'contents', fact.digest) == request.fact_id then
     redis.call('HDEL', root .. 'contents', fact.digest)
@@ -60,5 +65,5 @@ else
   relabel_parts(request.fact_id, fact)
 end
 redis.call('HSET', KEYS[1], 'metadata', request.metadata, 'tags', request.tags, 'source', request.source,
-  'version', version, 'updated_at', request.now)
+  'version', version, 'updated_at', request.now, 'nonce', request.nonce)
 return {'success', request.fact_id, version, fact.indexed}

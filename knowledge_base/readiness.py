@@ -1,0 +1,136 @@
+"""Whether a knowledge base lives, whether it can serve, and if not, which part is ill."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from redis.exceptions import ResponseError
+
+from knowledge_base.connection.deadline import deadline
+from knowledge_base.connection.manager import AsyncRedisManager
+from knowledge_base.embedding.service import EmbeddingService
+from knowledge_base.errors import IndexMismatchError, KnowledgeBaseError, OverloadedError, UnavailableError
+from knowledge_base.index.background import BackgroundIndexer
+from knowledge_base.index.generations import Generations
+from knowledge_base.index.pending import PendingFacts
+from knowledge_base.index.text_index import TextIndex
+from knowledge_base.types import Health, PartHealth, PoolStats
+
+
+class Readiness:
+    """Looks at every part that a search or a store needs.
+
+    Args:
+        manager: The connections.
+        generations: Which index is live.
+        embedding: The embedding model.
+        texts: Searches by words.
+        background: Completes what waits for vectors.
+        pending: The record of what waits.
+    """
+
+    def __init__(
+        self,
+        manager: AsyncRedisManager,
+        generations: Generations,
+        embedding: EmbeddingService,
+        texts: TextIndex,
+        background: BackgroundIndexer,
+        pending: PendingFacts,
+    ) -> None:
+        self._manager = manager
+        self._generations = generations
+        self._embedding = embedding
+        self._texts = texts
+        self._background = background
+        self._pending = pending
+
+    async def health(self, namespace: str, limit: float) -> Health:
+        """Says how every part is; raises nothing that an ill part causes.
+
+        Args:
+            namespace: Whose index is looked at.
+            limit: Seconds for the parts, all of which are looked at at the same time.
+        """
+        checks: dict[str, Callable[[], Awaitable[str]]] = {
+            "redis": self._redis,
+            "search": lambda: self._search(namespace),
+            "index": lambda: self._index(namespace),
+            "embedding": self._model,
+            "capacity": self._capacity,
+            "indexer": self._indexer,
+        }
+        found = await asyncio.gather(*(_examine(name, check, limit) for name, check in checks.items()))
+        parts = dict(zip(checks, found, strict=True))
+        return {
+            "live": self._background.is_running,
+            "ready": all(part["ok"] for part in found),
+            "parts": parts,
+        }
+
+    async def _redis(self) -> str:
+        await (await self._manager.main()).ping()
+        return "answers"
+
+    async def _search(self, namespace: str) -> str:
+        generation = await self._generations.current(namespace)
+        if generation is None:
+            return "the query engine answers; nothing is stored yet"
+        await self._texts.probe(generation)
+        return "the query engine searches"
+
+    async def _index(self, namespace: str) -> str:
+        generation = await self._generations.current(namespace)
+        if generation is None:
+            return "none yet; the first store makes one"
+        await self._generations.create_if_missing(generation)
+        identity = await self._embedding.identity()
+        if identity != (generation.model, generation.dimension):
+            raise IndexMismatchError(namespace, f"{identity.model}/{identity.dimension}", generation.identity)
+        return f"generation {generation.number}, built with {generation.identity}"
+
+    async def _model(self) -> str:
+        identity = await self._embedding.identity()
+        await self._embedding.probe()
+        return f"{identity.model}, {identity.dimension} dimensions"
+
+    async def _capacity(self) -> str:
+        await self._manager.start()
+        pools = self._manager.stats() | self._embedding.stats()
+        for name, stats in pools.items():
+            if is_full(stats):
+                raise OverloadedError(f"{name}: all {stats['limit']} are taken, {stats['waiting']} calls wait")
+        busiest = max(pools, key=lambda name: pools[name]["in_use"] / pools[name]["limit"])
+        return f"busiest: {busiest}, {pools[busiest]['in_use']} of {pools[busiest]['limit']} in use"
+
+    async def _indexer(self) -> str:
+        if not self._background.is_running:
+            raise UnavailableError("the background task has ended; open the knowledge base again")
+        failure = self._background.failure
+        return "runs" if failure is None else f"runs; waits after {failure}"
+
+
+def is_full(pool: PoolStats) -> bool:
+    """Tells whether a pool serves nobody: everything is taken, and others wait, or nobody will give it back.
+
+    Args:
+        pool: The pool.
+    """
+    if pool["in_use"] < pool["limit"]:
+        return False
+    return pool["waiting"] > pool["limit"] or pool["abandoned"] >= pool["limit"]
+
+
+async def _examine(name: str, check: Callable[[], Awaitable[str]], limit: float) -> PartHealth:
+    started = time.monotonic()
+    try:
+        async with deadline(f"health of {name}", limit):
+            detail, ok = await check(), True
+    except KnowledgeBaseError as error:
+        detail, ok = str(error), False
+    except ResponseError:
+        # The server's text may quote keys and values.
+        detail, ok = "Redis refused a command: something else has written to this namespace's keys", False
+    return {"ok": ok, "detail": detail, "took_ms": (time.monotonic() - started) * 1000}
