@@ -62,13 +62,13 @@ class Keyspace:
         """Sorted set of the facts that a principal may see, by sequence number."""
         return f"{self.root}visible:{principal}"
 
-    def text_index(self, generation: int) -> str:
+    def text_index(self, generation: int, build: int = 1) -> str:
         """Name of a generation's index of words."""
-        return f"{self.root}index:{generation}"
+        return f"{self.root}index:{_numbered(generation, build)}"
 
-    def vector_index(self, generation: int) -> str:
+    def vector_index(self, generation: int, build: int = 1) -> str:
         """Name of a generation's index of vectors."""
-        return f"{self.root}vectors:{generation}"
+        return f"{self.root}vectors:{_numbered(generation, build)}"
 
     def passages(self, generation: int) -> str:
         """Prefix of the passages of a generation, without the last colon."""
@@ -132,3 +132,7 @@ class Keyspace:
     def source_counts(self) -> str:
         """Hash from source to the number of its facts."""
         return f"{self.root}source_counts"
+
+
+def _numbered(generation: int, build: int) -> str:
+    return str(generation) if build == 1 else f"{generation}.{build}"

@@ -18,6 +18,9 @@ from knowledge_base.index.pending import PendingFacts
 from knowledge_base.index.text_index import TextIndex
 from knowledge_base.types import Health, PartHealth, PoolStats
 
+NEARLY_FULL = 0.9
+"""Share of the places for waiting from which on a pool counts as full."""
+
 
 class Readiness:
     """Looks at every part that a search or a store needs.
@@ -85,7 +88,7 @@ class Readiness:
         generation = await self._generations.current(namespace)
         if generation is None:
             return "none yet; the first store makes one"
-        await self._generations.create_if_missing(generation)
+        generation = await self._generations.make_whole(generation)
         identity = await self._embedding.identity()
         if identity != (generation.model, generation.dimension):
             raise IndexMismatchError(namespace, f"{identity.model}/{identity.dimension}", generation.identity)
@@ -113,14 +116,14 @@ class Readiness:
 
 
 def is_full(pool: PoolStats) -> bool:
-    """Tells whether a pool serves nobody: everything is taken, and others wait, or nobody will give it back.
+    """Tells whether a pool refuses callers, or is about to: all its threads are stuck, or hardly any more may wait.
 
     Args:
         pool: The pool.
     """
-    if pool["in_use"] < pool["limit"]:
-        return False
-    return pool["waiting"] > pool["limit"] or pool["abandoned"] >= pool["limit"]
+    most = pool["waiting_limit"]
+    nearly_full = most is not None and most > 0 and pool["waiting"] >= NEARLY_FULL * most
+    return nearly_full or pool["abandoned"] >= pool["limit"]
 
 
 async def _examine(name: str, check: Callable[[], Awaitable[str]], limit: float) -> PartHealth:

@@ -17,10 +17,12 @@ from knowledge_base.connection.worker_threads import WorkerThreads
 from knowledge_base.embedding.service import EmbeddingService
 from knowledge_base.errors import InvalidInputError, KnowledgeBaseError, UnavailableError
 from knowledge_base.facts.bulk import BulkWriter
+from knowledge_base.facts.parts import PartMaker
 from knowledge_base.facts.reader import FactReader
 from knowledge_base.facts.repository import FactRepository
 from knowledge_base.facts.validation import checked_seconds
 from knowledge_base.facts.writer import FactWriter
+from knowledge_base.heavy_imports import freeze_imports
 from knowledge_base.index.analysis import Analyzer
 from knowledge_base.index.background import BackgroundIndexer
 from knowledge_base.index.filters import FilterCompiler
@@ -41,6 +43,7 @@ from knowledge_base.types import Health
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
 
+LOADING_SECONDS = 30.0
 SPLITTING_THREADS = 1
 SPLITTING_WAITING = 1_000
 
@@ -58,12 +61,12 @@ class Collaborators:
         limits = settings.limits
         analyzer = Analyzer()
         compiler = FilterCompiler(limits.filter_clauses)
-        self.splitting = WorkerThreads("splitting", threads=SPLITTING_THREADS, waiting=SPLITTING_WAITING)
+        self.splitting = WorkerThreads("splitting", threads=SPLITTING_THREADS, waiting=SPLITTING_WAITING, yielding=True)
         self.embedding = EmbeddingService(
             settings.embedding, timeout=settings.timeouts.embedding, breaker=settings.breaker, model=embed_model
         )
         self.generations = Generations(manager)
-        self.vectors = VectorIndex(manager, self.embedding, self.generations, freeze=settings.freeze_imports)
+        self.vectors = VectorIndex(manager, self.embedding, self.generations)
         texts = TextIndex(manager, self.generations)
         self.repository = FactRepository(manager, keep_history=limits.history, lease=settings.indexing.lease)
         self.pending = PendingFacts(manager, settings.indexing)
@@ -72,12 +75,12 @@ class Collaborators:
             manager, self.generations, self.embedding, indexer, self.pending, self.repository.sweep
         )
         self.reader = FactReader(self.repository, texts, self.generations, compiler)
-        splitter = PassageSplitter(settings.chunking, self.splitting, analyzer)
-        self.writer = FactWriter(
-            self.repository, splitter, self.embedding, indexer, self.background, settings.timeouts, limits
-        )
+        self.splitter = PassageSplitter(settings.chunking, self.splitting, analyzer)
+        parts = PartMaker(self.splitter, self.embedding, self.splitting, settings.timeouts.document)
+        self.writer = FactWriter(self.repository, parts, indexer, self.background, settings.timeouts, limits)
         self.bulk = BulkWriter(
             self.writer,
+            parts,
             self.repository,
             self.reader,
             indexer,
@@ -222,6 +225,9 @@ class Services:
         try:
             await collaborators.embedding.load()
             await collaborators.vectors.preload()
+            await collaborators.splitter.preload()
+            if self._settings.freeze_imports:
+                await collaborators.splitting.to_thread(freeze_imports, step="loading", limit=LOADING_SECONDS)
         except KnowledgeBaseError:
             # Whoever needs them loads them again and is told what is wrong.
             return

@@ -138,6 +138,8 @@ class PoolStats(TypedDict):
     in_use: int
     waiting: int
     limit: int
+    waiting_limit: int | None
+    """How many may wait before others are refused; None where only time limits that."""
     retried: int
     """Exchanges that were repeated since their connection had died."""
     abandoned: int

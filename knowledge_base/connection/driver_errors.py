@@ -89,8 +89,8 @@ def is_lost_connection(error: BaseException) -> bool:
     cause = driver_cause(error)
     if not isinstance(cause, driver.ConnectionError | ConnectionError) or not is_failure(cause):
         return False
-    refused = (ConnectionRefusedError, FileNotFoundError)
-    return not isinstance(cause, driver.MaxConnectionsError | refused) and not isinstance(cause.__context__, refused)
+    never_connected = (driver.MaxConnectionsError, ConnectionRefusedError, FileNotFoundError)
+    return not isinstance(cause, never_connected) and not isinstance(cause.__context__, never_connected)
 
 
 def translated(error: Exception, operation: str) -> KnowledgeBaseError | None:
@@ -129,7 +129,8 @@ def driver_cause(error: BaseException) -> BaseException:
         if isinstance(cause, driver.RedisError | ConnectionError | TimeoutError):
             found: BaseException = cause
             inner = cause.__cause__
-            if isinstance(inner, driver.RedisError):
+            # What aborts a transaction is the command's own error, not its consequence.
+            if isinstance(inner, driver.RedisError) and not isinstance(inner, driver.ExecAbortError):
                 found = inner
             return found
         cause = cause.__cause__ or cause.__context__

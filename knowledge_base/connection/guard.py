@@ -68,7 +68,6 @@ class RedisGuard:
         self._refuse_when_closed()
         self._breaker.check()
         async with self._admission.place(self.timeout):
-            self._refuse_when_closed()
             # A probe is a single one.
             may_repeat = repeatable and self._breaker.state == "closed"
             budget = enter_step(f"Redis {command}", self.timeout)
@@ -105,11 +104,13 @@ class RedisGuard:
             "in_use": self._admission.in_use,
             "waiting": self._admission.waiting,
             "limit": self._limit,
+            "waiting_limit": None,
             "retried": self._retried,
             "abandoned": 0,
         }
 
     async def _exchange(self, command: str, exchange: Callable[[], Awaitable[Result]], budget: float) -> Result:
+        self._refuse_when_closed()
         under_way = asyncio.ensure_future(exchange())
         self._under_way.add(under_way)
         under_way.add_done_callback(self._under_way.discard)

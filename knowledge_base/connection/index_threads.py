@@ -8,6 +8,7 @@ from typing import TypeVar
 import redis
 
 from knowledge_base.connection.breaker import CircuitBreaker
+from knowledge_base.connection.deadline import enter_step
 from knowledge_base.connection.driver_errors import is_lost_connection
 from knowledge_base.connection.endpoint import thread_client
 from knowledge_base.connection.guard import counted, pause_before_retry
@@ -48,6 +49,7 @@ class IndexThreads:
         self._redis_breaker = redis_breaker
         self._own_breaker = own_breaker
         self._on_failure = on_failure
+        self._retried = 0
 
     async def run(self, step: str, function: Callable[[redis.Redis], Result]) -> Result:
         """Runs a function in a thread; if its connection dies, once more on a fresh one.
@@ -73,12 +75,13 @@ class IndexThreads:
             except Exception as error:
                 if not may_repeat or not is_lost_connection(error):
                     raise
+            self._retried += 1
             await pause_before_retry()
             return await self._attempt(step, function)
 
     def stats(self) -> PoolStats:
         """Returns the use of the threads."""
-        return self._threads.stats()
+        return {**self._threads.stats(), "retried": self._retried}
 
     def refuse(self) -> None:
         """Refuses from now on; idle threads end at once, busy ones when they return."""
@@ -94,6 +97,8 @@ class IndexThreads:
         self._client.connection_pool.disconnect()
 
     async def _attempt(self, step: str, function: Callable[[redis.Redis], Result]) -> Result:
+        # A call that is too late to begin says nothing about the threads.
+        enter_step(step, self._timeout)
         with self._own_breaker.attempt() as attempt:
             try:
                 result = await self._threads.to_thread(function, self._client, step=step, limit=self._timeout)

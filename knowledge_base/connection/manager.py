@@ -215,6 +215,8 @@ class AsyncRedisManager:
             url = await self._server_threads.to_thread(
                 self._embedded.open, step="starting the embedded server", limit=self.settings.timeouts.start
             )
+        if self._closed:
+            raise UnavailableError("the connection manager is closed; make a new one")
         if self._pools:
             return
         assert url is not None

@@ -8,8 +8,11 @@ what would wait too long, and give a place back only when the thread is really d
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
+import os
+import sys
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -24,6 +27,12 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 Job = Callable[[], None]
 
+NICENESS = 10
+"""Of threads that let others go first; the event loop has 0."""
+
+SOON = 1.0
+"""Seconds that the thread of a cancelled call is given before it counts as stuck."""
+
 
 class WorkerThreads:
     """A few daemon threads for one kind of blocking work, used from one event loop.
@@ -32,11 +41,15 @@ class WorkerThreads:
         name: The kind of work, as named in errors and in the threads' names.
         threads: How many run at once.
         waiting: How many calls may wait for a thread.
+        yielding: Whether the threads let others go first when there are more of them than processors, the event loop
+            above all.
     """
 
-    def __init__(self, name: str, *, threads: int, waiting: int) -> None:
+    def __init__(self, name: str, *, threads: int, waiting: int, yielding: bool = False) -> None:
         self.name = name
         self._limit = threads
+        self._waiting_limit = waiting
+        self._yielding = yielding
         self._admission = Admission(f"the {name} threads", threads, waiting)
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -60,6 +73,7 @@ class WorkerThreads:
             "in_use": self._admission.in_use,
             "waiting": self._admission.waiting,
             "limit": self._limit,
+            "waiting_limit": self._waiting_limit,
             "retried": 0,
             "abandoned": self._abandoned,
         }
@@ -105,7 +119,8 @@ class WorkerThreads:
             raise OperationTimeoutError(step, limit, step) from None
         except asyncio.CancelledError:
             if not done.done():
-                self._abandon(done, step)
+                # It is soon back, if it is not stuck.
+                self._abandon(done, step, after=SOON)
             raise
 
     def close(self) -> None:
@@ -148,7 +163,9 @@ class WorkerThreads:
 
     def _submit(self, job: Job) -> None:
         if len(self._threads) < min(self._admission.in_use, self._limit):
-            thread = threading.Thread(target=_serve, args=(self._jobs,), name=f"kb-{self.name}", daemon=True)
+            thread = threading.Thread(
+                target=_serve, args=(self._jobs, self._yielding), name=f"kb-{self.name}", daemon=True
+            )
             self._threads.append(thread)
             thread.start()
         self._jobs.put(job)
@@ -188,19 +205,34 @@ class WorkerThreads:
 
         return run
 
-    def _abandon(self, done: asyncio.Future[Result], step: str) -> None:
-        self._abandoned += 1
-        logger.warning("abandoned a worker thread", extra={"threads": self.name, "step": step})
+    def _abandon(self, done: asyncio.Future[Result], step: str, after: float = 0.0) -> None:
+        is_stuck = False
+
+        def count() -> None:
+            nonlocal is_stuck
+            is_stuck = True
+            self._abandoned += 1
+            logger.warning("abandoned a worker thread", extra={"threads": self.name, "step": step})
 
         def returned(late: asyncio.Future[Result]) -> None:
-            self._abandoned -= 1
+            if is_stuck:
+                self._abandoned -= 1
+            elif timer is not None:
+                timer.cancel()
             if not late.cancelled():
                 late.exception()
 
+        timer = asyncio.get_running_loop().call_later(after, count) if after else None
+        if timer is None:
+            count()
         done.add_done_callback(returned)
 
 
-def _serve(jobs: SimpleQueue[Job | None]) -> None:
+def _serve(jobs: SimpleQueue[Job | None], yielding: bool) -> None:
+    if yielding and sys.platform == "linux":
+        # There a priority is the thread's own. Where it may not be lowered, work is merely less polite.
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
     while (job := jobs.get()) is not None:
         job()
         del job

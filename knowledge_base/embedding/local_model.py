@@ -32,6 +32,7 @@ class LocalModel:
         identity: Names the vectors: models of one identity make the same ones.
         dimension: Length of the vectors.
         max_tokens: Tokens of a passage that the model reads, its own special tokens and the prefix not counted.
+        batch: Texts that it runs at a time.
         query_prefix: Put before each query.
         passage_prefix: Put before each passage.
     """
@@ -41,7 +42,7 @@ class LocalModel:
         self.query_prefix = files.query_prefix
         self.passage_prefix = files.passage_prefix
         self._pooling = files.pooling
-        self._batch = MAX_BATCH if files.batches else 1
+        self.batch = MAX_BATCH if files.batches else 1
         self._numpy = import_local("numpy")
         self._counting, self._cutting = _tokenizers(files)
         self._session = _session(files.graph)
@@ -124,7 +125,7 @@ class LocalModel:
         # One by one: the tokenizer's own batches would take every core.
         encoded = [_encoded(self._cutting, text, special=True) for text in texts]
         vectors: list[list[float]] = [[] for _ in texts]
-        for places in _batches([len(one.ids) for one in encoded], self._batch):
+        for places in _batches([len(one.ids) for one in encoded], self.batch):
             for place, vector in zip(places, self._run([encoded[place] for place in places]).tolist(), strict=True):
                 vectors[place] = vector
         return vectors

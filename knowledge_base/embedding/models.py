@@ -36,6 +36,9 @@ class LoadedModel:
     awaits: bool
     """Whether its asynchronous methods really wait on the network rather than block the loop."""
 
+    batch: int | None = None
+    """Texts that it takes at a time, when more would only make others wait longer; None for no opinion."""
+
     close: Callable[[], Awaitable[None]] | None = None
     """Closes what was opened for it."""
 
@@ -68,7 +71,9 @@ def _describe(model: BaseEmbedding, dimension: int | None) -> LoadedModel:
         local = model.local_model
         if dimension is not None and dimension != local.dimension:
             raise InvalidInputError("embedding.dimension", f"the model's vectors have {local.dimension} dimensions")
-        return LoadedModel(model, local.identity, local.dimension, local.max_tokens, local.tokenize, awaits=False)
+        return LoadedModel(
+            model, local.identity, local.dimension, local.max_tokens, local.tokenize, awaits=False, batch=local.batch
+        )
     name = f"{type(model).__name__}:{model.model_name}"
     return LoadedModel(model, name, dimension, None, None, awaits=_is_openai(model))
 

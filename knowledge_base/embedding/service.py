@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from array import array
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -68,14 +69,17 @@ class EmbeddingService:
         requests, waiting = settings.max_concurrent_requests, settings.max_waiting_requests
         # Who asks waits for an answer; passages do not: they leave room, and threads, for queries.
         self._query_threads = WorkerThreads("query embedding", threads=settings.threads, waiting=waiting)
-        self._passage_threads = WorkerThreads("passage embedding", threads=settings.threads, waiting=waiting)
+        self._passage_threads = WorkerThreads(
+            "passage embedding", threads=settings.threads, waiting=waiting, yielding=True
+        )
         self._admission = Admission("the embedding model", requests, waiting)
         kept_free = max(1, requests // KEPT_FREE_FOR_QUERIES) if requests > 1 else 0
         self._passage_admission = Admission("the embedding model", requests - kept_free, waiting)
         self._loading = asyncio.Lock()
         self._loaded: LoadedModel | None = None
         self._dimension: int | None = None
-        self._cache: OrderedDict[str, tuple[float, Vector]] = OrderedDict()
+        # Arrays, since the garbage collector would look at each number of so many lists in each of its full runs.
+        self._cache: OrderedDict[str, tuple[float, array[float]]] = OrderedDict()
 
     async def load(self) -> LoadedModel:
         """Returns the model, loaded in a thread by the first call.
@@ -113,6 +117,16 @@ class EmbeddingService:
             self._dimension = dimension
         return EmbeddingIdentity(loaded.name, self._dimension)
 
+    async def may_make(self, model: str, dimension: int) -> bool:
+        """Tells whether vectors of a model and dimension may be this one's, without asking it for one.
+
+        Args:
+            model: Identity of the model.
+            dimension: Length of its vectors.
+        """
+        loaded = await self.load()
+        return loaded.name == model and self._dimension in (None, dimension)
+
     async def embed_query(self, text: str) -> Vector:
         """Returns the vector of a query, from the cache where it is known.
 
@@ -128,10 +142,10 @@ class EmbeddingService:
         known = self._cache.get(text)
         if known is not None and self._clock() - known[0] < self._settings.cache_ttl:
             self._cache.move_to_end(text)
-            return known[1]
+            return known[1].tolist()
         vector = (await self._embed([text], query=True))[0]
         if self._settings.cache_size:
-            self._cache[text] = (self._clock(), vector)
+            self._cache[text] = (self._clock(), array("d", vector))
             self._cache.move_to_end(text)
             if len(self._cache) > self._settings.cache_size:
                 self._cache.popitem(last=False)
@@ -143,14 +157,23 @@ class EmbeddingService:
         Args:
             texts: The passages; sent in batches.
         """
-        size = self._settings.batch_size
+        if not texts:
+            return []
+        loaded = await self.load()
+        size = min(self._settings.batch_size, loaded.batch or self._settings.batch_size)
         batches = [list(texts[start : start + size]) for start in range(0, len(texts), size)]
+        # One probe alone decides; beside it the other requests would be refused, and it be cancelled with them.
+        begin = 0 if self._breaker.state == "closed" else 1
+        found = [vector for batch in batches[:begin] for vector in await self._embed(batch, query=False)]
+        # No more at a time than can be worked at, so that few passages need not wait for all of a long content's.
+        at_once = self._settings.max_concurrent_requests if loaded.awaits else self._settings.threads
+        for first in range(begin, len(batches), at_once):
+            found += await self._embed_together(batches[first : first + at_once])
+        return found
+
+    async def _embed_together(self, batches: Sequence[list[str]]) -> list[Vector]:
         if len(batches) == 1:
             return await self._embed(batches[0], query=False)
-        if self._breaker.state != "closed":
-            # One probe alone decides; beside it the other requests would be refused, and it be cancelled with them.
-            first = await self._embed(batches[0], query=False)
-            return first + await self.embed_passages(texts[size:])
         tasks = [asyncio.ensure_future(self._embed(batch, query=False)) for batch in batches]
         try:
             return [vector for vectors in await asyncio.gather(*tasks) for vector in vectors]
@@ -202,6 +225,8 @@ class EmbeddingService:
             return await self._attempt(loaded, texts, query=False)
 
     async def _attempt(self, loaded: LoadedModel, texts: list[str], *, query: bool) -> list[Vector]:
+        # A call that is too late to begin says nothing about the model.
+        enter_step(STEP, self._timeout)
         with self._breaker.attempt() as attempt:
             try:
                 vectors = await self._call(loaded, texts, query=query)

@@ -13,13 +13,13 @@ from knowledge_base.connection.driver_errors import translated
 from knowledge_base.connection.workload import job
 from knowledge_base.errors import InvalidInputError, KnowledgeBaseError, UnavailableError, VersionConflictError
 from knowledge_base.facts.draft import FactDraft, draft_item
+from knowledge_base.facts.parts import FactParts, PartMaker
 from knowledge_base.facts.reader import FactReader
 from knowledge_base.facts.repository import FactRepository
 from knowledge_base.facts.writer import FactWriter, first_passages
 from knowledge_base.index.background import BackgroundIndexer
 from knowledge_base.index.generations import Generations
 from knowledge_base.index.indexer import Indexer, PassageSet
-from knowledge_base.index.passages import Cut
 from knowledge_base.index.schema import Generation
 from knowledge_base.settings import Limits, Timeouts
 from knowledge_base.types import BulkResult, Failure, Progress
@@ -31,7 +31,7 @@ BATCH = 64
 class _Item(NamedTuple):
     place: int
     draft: FactDraft
-    cut: Cut
+    parts: FactParts
 
 
 class BulkWriter:
@@ -39,6 +39,7 @@ class BulkWriter:
 
     Args:
         writer: Knows how one fact is stored.
+        parts: Makes the parts of facts.
         repository: Where facts are kept.
         reader: Finds what is to be deleted.
         indexer: Gives passages their vectors.
@@ -51,6 +52,7 @@ class BulkWriter:
     def __init__(
         self,
         writer: FactWriter,
+        parts: PartMaker,
         repository: FactRepository,
         reader: FactReader,
         indexer: Indexer,
@@ -60,6 +62,7 @@ class BulkWriter:
         limits: Limits,
     ) -> None:
         self._writer = writer
+        self._parts = parts
         self._repository = repository
         self._reader = reader
         self._indexer = indexer
@@ -146,15 +149,20 @@ class BulkWriter:
             async with _cut_short(result):
                 page, seq = await self._reader.page_after(namespace, principals, filters, seq)
                 for fact in page:
-                    result["processed"] += 1
                     try:
                         # What was changed since it matched may match no longer.
                         deleted = dry_run or await self._repository.delete(
                             generation, fact["id"], principals, fact["version"]
                         )
-                    except VersionConflictError as error:
+                    except (VersionConflictError, UnavailableError) as error:
+                        if isinstance(error, UnavailableError) and not result["processed"]:
+                            raise
+                        result["processed"] += 1
                         result["failed"].append({"id": fact["id"], "error": str(error)})
+                        if isinstance(error, UnavailableError):
+                            raise
                         continue
+                    result["processed"] += 1
                     result["succeeded"] += int(deleted)
                 _report(progress, result["processed"], result["processed"])
 
@@ -163,9 +171,10 @@ class BulkWriter:
         for index, raw in batch:
             try:
                 draft = draft_item(raw, namespace, self._limits)
-                cut = await self._writer.split(draft.content)
-                self._writer.check_weight(cut, draft.labels)
-                items.append(_Item(index, draft, cut))
+                parts = await self._parts.make(
+                    draft.content, draft.metadata, draft.tags, draft.source, draft.principals
+                )
+                items.append(_Item(index, draft, parts))
             except InvalidInputError as error:
                 _fail(result, index, error)
             # Checking and cutting one takes up to some milliseconds.
@@ -176,7 +185,7 @@ class BulkWriter:
             await self._store_group(generation, list(group), result)
 
     async def _store_group(self, generation: Generation, group: Sequence[_Item], result: BulkResult) -> None:
-        replies = await self._repository.store(generation, [(item.draft, item.cut) for item in group])
+        replies = await self._repository.store(generation, [(item.draft, item.parts) for item in group])
         new: list[PassageSet] = []
         stop: KnowledgeBaseError | None = None
         for item, reply in zip(group, replies, strict=True):
@@ -186,7 +195,7 @@ class BulkWriter:
                 if isinstance(reply, Exception):
                     raise translated(reply, "store") or KnowledgeBaseError("the fact could not be stored") from reply
                 if reply.status == "success":
-                    new.append(first_passages(item.draft, item.cut))
+                    new.append(first_passages(item.draft, item.parts))
                     status = "success"
                 else:
                     status = (await self._writer.resolve_duplicate(item.draft, reply))["status"]

@@ -10,9 +10,6 @@ from typing import Any
 
 from knowledge_base.errors import InvalidInputError
 from knowledge_base.facts import validation
-from knowledge_base.index.filters import metadata_labels
-from knowledge_base.index.schema import SEPARATOR
-from knowledge_base.keyspace import OPEN
 from knowledge_base.settings import Limits
 from knowledge_base.types import OnDuplicate
 
@@ -33,8 +30,6 @@ class FactDraft:
     principals: Sequence[str]
     expires_in: float | None
     on_duplicate: OnDuplicate
-    labels: Mapping[str, str]
-    """What its parts are filtered by."""
 
     @property
     def digest(self) -> str:
@@ -73,25 +68,6 @@ def passage_count(revision: str) -> int:
         revision: What ``revision`` gave.
     """
     return int(revision.rpartition("-")[2])
-
-
-def labels(
-    metadata: Mapping[str, Any], tags: Sequence[str], source: str | None, principals: Sequence[str]
-) -> dict[str, str]:
-    """Returns the fields of a passage that are filtered on.
-
-    Args:
-        metadata: The fact's metadata.
-        tags: Its tags.
-        source: Its source.
-        principals: Who may see it; nobody in particular means everybody.
-    """
-    return {
-        "principals": SEPARATOR.join(principals or [OPEN]),
-        "tags": SEPARATOR.join(tags),
-        "source": source or "",
-        "meta": SEPARATOR.join(metadata_labels(metadata)),
-    }
 
 
 def checked_source(value: Any, limits: Limits) -> str | None:
@@ -138,23 +114,16 @@ def draft_fact(
         InvalidInputError: An argument is refused.
     """
     validation.checked_choice("on_duplicate", on_duplicate, validation.ON_DUPLICATE)
-    own_id = uuid.uuid4().hex if fact_id is None else validation.checked_fact_id(fact_id)
-    text = validation.checked_text("content", content, limits.content_chars)
-    own_metadata = validation.checked_metadata(metadata, limits)
-    own_tags = validation.checked_labels("tags", tags, limits.tags, limits.label_chars)
-    own_source = checked_source(source, limits)
-    own_principals = validation.checked_principals(principals, limits)
     return FactDraft(
         namespace=namespace,
-        fact_id=own_id,
-        content=text,
-        metadata=own_metadata,
-        tags=own_tags,
-        source=own_source,
-        principals=own_principals,
+        fact_id=uuid.uuid4().hex if fact_id is None else validation.checked_fact_id(fact_id),
+        content=validation.checked_text("content", content, limits.content_chars),
+        metadata=validation.checked_metadata(metadata, limits),
+        tags=validation.checked_labels("tags", tags, limits.tags, limits.label_chars),
+        source=checked_source(source, limits),
+        principals=validation.checked_principals(principals, limits),
         expires_in=validation.checked_expiry(expires_in),
         on_duplicate=on_duplicate,
-        labels=labels(own_metadata, own_tags, own_source, own_principals),
     )
 
 

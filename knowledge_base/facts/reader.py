@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ from knowledge_base.index.text_index import TextIndex
 from knowledge_base.types import Fact, FactVersion
 
 FIRST_SECTION = f"@{POSITION_FIELD}:[0 0]"
+MADE_AT_ONCE = 200
+"""Facts that are made of records before the event loop gets its turn."""
+
 PAGE = 200
 """Facts that iteration reads at a time."""
 
@@ -45,7 +49,7 @@ class FactReader:
             fact_id: The fact.
             principals: Who is asking.
         """
-        return _facts(namespace, await self._repository.read(namespace, [fact_id], principals))
+        return await _facts(namespace, await self._repository.read(namespace, [fact_id], principals))
 
     async def newest(
         self, namespace: str, principals: Sequence[str], filters: Any, *, limit: int, offset: int
@@ -71,7 +75,7 @@ class FactReader:
             ids = await self._repository.newest(namespace, principals, offset, limit)
         else:
             ids = await self._text_index.newest(generation, f"({scope} {FIRST_SECTION})", offset, limit)
-        return _facts(namespace, await self._repository.read(namespace, ids, principals))
+        return await _facts(namespace, await self._repository.read(namespace, ids, principals))
 
     async def page_after(
         self, namespace: str, principals: Sequence[str], filters: Any, seq: float
@@ -101,7 +105,7 @@ class FactReader:
         else:
             query = f"({scope} {FIRST_SECTION} @{SEQ_FIELD}:[({seq:.0f} +inf])"
             ids, last = await self._text_index.oldest(generation, query, PAGE)
-        facts = _facts(namespace, await self._repository.read(namespace, ids, principals))
+        facts = await _facts(namespace, await self._repository.read(namespace, ids, principals))
         return facts, last
 
     async def history(self, namespace: str, fact_id: str, principals: Sequence[str]) -> list[FactVersion]:
@@ -121,5 +125,10 @@ class FactReader:
         return versions
 
 
-def _facts(namespace: str, records: Sequence[FactRecord | None]) -> list[Fact]:
-    return [record.to_fact(namespace) for record in records if record is not None]
+async def _facts(namespace: str, records: Sequence[FactRecord | None]) -> list[Fact]:
+    facts: list[Fact] = []
+    for begin in range(0, len(records), MADE_AT_ONCE):
+        some = records[begin : begin + MADE_AT_ONCE]
+        facts += [record.to_fact(namespace) for record in some if record is not None]
+        await asyncio.sleep(0)
+    return facts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from knowledge_base.clock import now_ms
@@ -13,9 +13,9 @@ from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.connection.scripts import Call, LuaScript
 from knowledge_base.errors import FactNotFoundError, VersionConflictError
 from knowledge_base.facts.draft import FactDraft, content_digest, revision
+from knowledge_base.facts.parts import FactParts
 from knowledge_base.facts.records import FIELDS, FactRecord, decode_record, decode_version
 from knowledge_base.facts.validation import encoded_json
-from knowledge_base.index.passages import Cut
 from knowledge_base.index.schema import Generation
 from knowledge_base.keyspace import OPEN, Keyspace
 from knowledge_base.types import FactVersion
@@ -56,12 +56,12 @@ class FactRepository:
             for name in ("store", "update", "delete", "sweep")
         )
 
-    async def store(self, generation: Generation, drafts: Sequence[tuple[FactDraft, Cut]]) -> list[Any]:
+    async def store(self, generation: Generation, drafts: Sequence[tuple[FactDraft, FactParts]]) -> list[Any]:
         """Stores new facts, each by itself, in one round trip.
 
         Args:
             generation: Where their passages go.
-            drafts: Facts of its namespace, and what they are cut into.
+            drafts: Facts of its namespace, and their parts.
 
         Returns:
             For each, a ``Stored`` ("success", "duplicate" or "conflict") or the exception that it failed with.
@@ -69,14 +69,14 @@ class FactRepository:
         client = await self._manager.main()
         keys = Keyspace(generation.namespace)
         calls: list[Call] = []
-        for draft, cut in drafts:
-            calls.append(([keys.fact(draft.fact_id)], [self._store_request(generation, draft, cut)]))
+        for draft, parts in drafts:
+            calls.append(([keys.fact(draft.fact_id)], [self._store_request(generation, draft, parts)]))
             # A request may be megabytes of JSON.
             await asyncio.sleep(0)
         replies = [await self._store(client, *calls[0])] if len(calls) == 1 else await self._store.many(client, calls)
         return [reply if isinstance(reply, Exception) else _stored(reply) for reply in replies]
 
-    def _store_request(self, generation: Generation, draft: FactDraft, cut: Cut) -> str:
+    def _store_request(self, generation: Generation, draft: FactDraft, parts: FactParts) -> str:
         now = self.now()
         expires_at = "" if draft.expires_in is None else str(now + max(1, int(draft.expires_in * 1000)))
         digest = draft.digest
@@ -92,16 +92,17 @@ class FactRepository:
                 "principals": encoded_json(draft.principals),
                 "document": "",
                 "expires_at": expires_at,
-                "revision": revision(1, digest, len(cut.passages)),
-                "labels": draft.labels,
-                "passages": cut.passages,
-                "sections": cut.sections,
+                "revision": revision(1, digest, len(parts.passages)),
+                "labels": parts.labels,
+                "passages": parts.passages,
+                "sections": parts.sections,
                 "due": str(now + self._lease_ms),
                 "nonce": _nonce(),
                 "generation": {
                     "number": str(generation.number),
                     "model": generation.model,
                     "dimension": str(generation.dimension),
+                    "build": str(generation.build),
                 },
             }
         )
@@ -111,8 +112,7 @@ class FactRepository:
         generation: Generation,
         old: FactRecord,
         new: FactRecord,
-        cut: Cut,
-        new_labels: Mapping[str, str],
+        parts: FactParts,
         callers: Sequence[str],
     ) -> Stored:
         """Switches a fact to its next version if nobody else has.
@@ -121,8 +121,7 @@ class FactRepository:
             generation: Where its passages are.
             old: The fact as it was read.
             new: The fact as it shall be; of its revision, when the content changes.
-            cut: What the new content is cut into; nothing when the content stays.
-            new_labels: What the new fact's parts are filtered by.
+            parts: Its new parts; only labels when the content stays.
             callers: Who is asking.
 
         Raises:
@@ -144,9 +143,9 @@ class FactRepository:
             "tags": encoded_json(new.tags),
             "source": new.source or "",
             "revision": new.revision,
-            "labels": new_labels,
-            "passages": cut.passages,
-            "sections": cut.sections,
+            "labels": parts.labels,
+            "passages": parts.passages,
+            "sections": parts.sections,
             "due": str(now + self._lease_ms),
             "nonce": _nonce(),
             "keep_history": self._keep_history,

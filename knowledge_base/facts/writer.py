@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from knowledge_base.connection.admission import Admission
-from knowledge_base.embedding.service import EmbeddingService
 from knowledge_base.errors import (
     FactNotFoundError,
     InvalidInputError,
@@ -16,18 +15,15 @@ from knowledge_base.errors import (
     VersionConflictError,
 )
 from knowledge_base.facts import validation
-from knowledge_base.facts.draft import FactDraft, checked_source, content_digest, labels, revision
+from knowledge_base.facts.draft import FactDraft, checked_source, content_digest, revision
+from knowledge_base.facts.parts import FactParts, PartMaker
 from knowledge_base.facts.records import FactRecord
 from knowledge_base.facts.repository import FactRepository, Stored
 from knowledge_base.index.background import BackgroundIndexer
 from knowledge_base.index.indexer import Indexer, PassageSet
-from knowledge_base.index.passages import Cut, PassageSplitter
 from knowledge_base.index.schema import Generation
 from knowledge_base.settings import Limits, Timeouts
 from knowledge_base.types import Fact, StoreResult
-
-MOST_LABEL_CHARS = 8_000_000
-"""Characters of labels that one fact may have over all its parts; writing them takes the server some 0.3 s."""
 
 RACES = 20
 """How often an update without an expected version is tried again when others were faster."""
@@ -73,8 +69,7 @@ class FactWriter:
 
     Args:
         repository: Where facts are kept.
-        splitter: Cuts contents into passages.
-        embedding: Says how long passages may be.
+        parts: Makes the parts of facts.
         indexer: Gives passages their vectors.
         background: Completes what has to wait for them.
         timeouts: The caps of the steps.
@@ -84,16 +79,14 @@ class FactWriter:
     def __init__(
         self,
         repository: FactRepository,
-        splitter: PassageSplitter,
-        embedding: EmbeddingService,
+        parts: PartMaker,
         indexer: Indexer,
         background: BackgroundIndexer,
         timeouts: Timeouts,
         limits: Limits,
     ) -> None:
         self._repository = repository
-        self._splitter = splitter
-        self._embedding = embedding
+        self._parts = parts
         self._indexer = indexer
         self._background = background
         self._timeouts = timeouts
@@ -121,46 +114,16 @@ class FactWriter:
 
     async def _store(self, draft: FactDraft, *, wait_indexed: bool) -> StoreResult:
         generation = await self._indexer.generation(draft.namespace)
-        cut = await self.split(draft.content)
-        self.check_weight(cut, draft.labels)
-        stored = (await self._repository.store(generation, [(draft, cut)]))[0]
+        parts = await self._parts.make(draft.content, draft.metadata, draft.tags, draft.source, draft.principals)
+        stored = (await self._repository.store(generation, [(draft, parts)]))[0]
         if isinstance(stored, Exception):
             raise stored
         if stored.status != "success":
             return await self.resolve_duplicate(draft, stored)
-        indexed = wait_indexed and await self._index_now(generation, draft, cut)
+        indexed = wait_indexed and await self._index_now(generation, draft, parts)
         if not wait_indexed:
             self._background.leave(draft.namespace, [draft.fact_id])
         return {"status": "success", "fact_id": draft.fact_id, "version": 1, "indexed": indexed}
-
-    def check_weight(self, cut: Cut, draft_labels: Mapping[str, str]) -> None:
-        """Refuses a fact whose labels, which stand with each of its parts, would take the server too long to write.
-
-        Args:
-            cut: What its content is cut into.
-            draft_labels: What ``labels`` gave.
-
-        Raises:
-            InvalidInputError: There are too many labels for so long a content.
-        """
-        weight = sum(map(len, draft_labels.values())) * (len(cut.passages) + len(cut.sections))
-        if weight > MOST_LABEL_CHARS:
-            raise InvalidInputError(
-                "metadata",
-                "has too many values to filter on for so long a content (tags and principals count); shorten either",
-                limit=MOST_LABEL_CHARS,
-            )
-
-    async def split(self, content: str) -> Cut:
-        """Returns the parts of a content, its passages as long as the embedding model reads them.
-
-        Args:
-            content: The content.
-        """
-        model = await self._embedding.load()
-        return await self._splitter.split(
-            content, tokenizer=model.tokenizer, model_tokens=model.tokens, limit=self._timeouts.document
-        )
 
     async def resolve_duplicate(self, draft: FactDraft, stored: Stored) -> StoreResult:
         """Does what the caller asked for when a fact is there already.
@@ -253,18 +216,15 @@ class FactWriter:
             tags=old.tags if change.tags is None else list(change.tags),
             source=old.source if change.source is None else change.source,
         )
-        cut = Cut([], [])
+        parts = await self._parts.make(content if changed else None, new.metadata, new.tags, new.source, new.principals)
         written: PassageSet | None = None
         if changed:
-            cut = await self.split(content)
             digest = content_digest(content, old.principals)
-            new = new._replace(revision=revision(old.version + 1, digest, len(cut.passages)))
-            written = PassageSet(old.fact_id, new.revision, cut.passages)
+            new = new._replace(revision=revision(old.version + 1, digest, len(parts.passages)))
+            written = PassageSet(old.fact_id, new.revision, parts.passages)
             await self._embed_ahead(generation, written)
-        new_labels = labels(new.metadata, new.tags, new.source, new.principals)
-        self.check_weight(cut, new_labels)
         try:
-            stored = await self._repository.update(generation, old, new, cut, new_labels, principals)
+            stored = await self._repository.update(generation, old, new, parts, principals)
         except (VersionConflictError, FactNotFoundError):
             if written is not None:
                 await self._indexer.settle(generation, [written])
@@ -287,10 +247,10 @@ class FactWriter:
         except UnavailableError:
             return
 
-    async def _index_now(self, generation: Generation, draft: FactDraft, cut: Cut) -> bool:
+    async def _index_now(self, generation: Generation, draft: FactDraft, parts: FactParts) -> bool:
         indexed = False
         try:
-            (indexed,) = await self._indexer.index(generation, [first_passages(draft, cut)])
+            (indexed,) = await self._indexer.index(generation, [first_passages(draft, parts)])
         except UnavailableError:
             return False
         finally:
@@ -300,11 +260,11 @@ class FactWriter:
         return indexed
 
 
-def first_passages(draft: FactDraft, cut: Cut) -> PassageSet:
+def first_passages(draft: FactDraft, parts: FactParts) -> PassageSet:
     """Returns the passages of a fact's first version.
 
     Args:
         draft: The fact.
-        cut: What its content is cut into.
+        parts: Its parts.
     """
-    return PassageSet(draft.fact_id, revision(1, draft.digest, len(cut.passages)), cut.passages)
+    return PassageSet(draft.fact_id, revision(1, draft.digest, len(parts.passages)), parts.passages)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 
@@ -14,7 +15,7 @@ from knowledge_base.connection.hashes import read_hashes
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.connection.workload import job
 from knowledge_base.embedding.service import EmbeddingService, is_embedding_failure
-from knowledge_base.errors import KnowledgeBaseError, UnavailableError
+from knowledge_base.errors import CircuitOpenError, KnowledgeBaseError, UnavailableError
 from knowledge_base.index.generations import Generations
 from knowledge_base.index.indexer import Indexer, PassageSet, passage_groups
 from knowledge_base.index.pending import PendingFacts, Work
@@ -35,11 +36,11 @@ BATCH_SECONDS = 120.0
 IDLE_SECONDS = 2.0
 """Pause when nothing waits."""
 
-LOOKS_AT_LEAST = 128
-"""Namespaces looked at after each pause."""
+LOOKS_AT_LEAST, LOOKS_AT_MOST = 512, 2_000
+"""Namespaces looked at after each pause; 1 000 take the event loop some 25 ms, in small pieces."""
 
-LOOKS_FOR_ALL = 15
-"""Pauses after which every namespace was looked at, however many there are."""
+LOOKS_FOR_ALL = 5
+"""Pauses after which every namespace was looked at, up to 10 000 of them."""
 
 CANCELLATIONS = 4
 """How often the task is told to end."""
@@ -81,6 +82,8 @@ class BackgroundIndexer:
         self._unseen: list[str] = []
         self._looks = LOOKS_AT_LEAST
         self._failure: str | None = None
+        self._looked = -IDLE_SECONDS
+        self._resting: dict[str, tuple[float, int]] = {}
 
     @property
     def is_running(self) -> bool:
@@ -133,42 +136,43 @@ class BackgroundIndexer:
 
     async def _run(self) -> None:
         failures = 0
-        was_woken = False
         with job():
             while True:
                 try:
-                    await self._work(only_what_was_left=was_woken)
-                    failures, self._failure = 0, None
-                except KnowledgeBaseError as error:
-                    failures, self._failure = failures + 1, type(error).__name__
-                    logger.info("indexing waits", extra={"reason": self._failure, "failures": failures})
+                    await self._work()
+                    failures = 0
                 except Exception as error:  # noqa: BLE001 - see below
                     # The task must outlive whatever the model or the driver comes up with; texts may quote content.
-                    failures, self._failure = failures + 1, type(error).__name__
-                    logger.error("indexing failed", extra={"reason": self._failure, "failures": failures})
-                was_woken = await self._pause(failures)
+                    failures += 1
+                    self._log(error, failures)
+                await self._pause(failures)
 
-    async def _pause(self, failures: int) -> bool:
+    def _log(self, error: Exception, failures: int) -> None:
+        self._failure = type(error).__name__
+        is_ours = isinstance(error, KnowledgeBaseError)
+        level, event = (logging.INFO, "indexing waits") if is_ours else (logging.ERROR, "indexing failed")
+        logger.log(level, event, extra={"reason": self._failure, "failures": failures})
+
+    async def _pause(self, failures: int) -> None:
         assert self._wake is not None
         if failures:
-            # Jitter, so that processes which failed together do not come back together.
-            backoff = min(MOST_BACKOFF, 0.5 * 2.0 ** min(failures, 10))
-            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
-            return False
-        try:
+            await asyncio.sleep(_backoff(failures))
+            return
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(IDLE_SECONDS):
                 await self._wake.wait()
-        except TimeoutError:
-            return False
         self._wake.clear()
-        return True
 
-    async def _work(self, *, only_what_was_left: bool) -> None:
+    async def _work(self) -> None:
         async with deadline("finding pending facts", LOOKING_SECONDS):
-            left = await self._release_left()
-            namespaces = left if only_what_was_left else await self._next_namespaces(left)
-            due = await self._pending.due(namespaces)
-        failure: KnowledgeBaseError | None = None
+            namespaces = await self._release_left()
+            # Not each time: whoever stores without a pause would make it look everywhere without a pause.
+            if time.monotonic() - self._looked >= IDLE_SECONDS:
+                namespaces = await self._next_namespaces(namespaces)
+                self._looked = time.monotonic()
+            due = [work for work in await self._pending.due(namespaces) if not self._is_resting(work.namespace)]
+        failure: Exception | None = None
+        done = 0
         while due:
             busy: list[Work] = []
             # One batch of each by turns, so that a large namespace does not hold up the others.
@@ -176,24 +180,43 @@ class BackgroundIndexer:
                 try:
                     if await self._do(work):
                         busy.append(Work(work.namespace, indexing=True, expiry=False, inserts=False))
-                except KnowledgeBaseError as error:
+                    self._resting.pop(work.namespace, None)
+                    done += 1
+                except Exception as error:  # noqa: BLE001 - one namespace must not hold up the others
+                    self._let_rest(work.namespace, error)
                     failure = error
             due = busy
-        if failure is not None:
+        if failure is not None and not done:
             raise failure
+        if not self._resting:
+            self._failure = None
+
+    def _is_resting(self, namespace: str) -> bool:
+        return time.monotonic() < self._resting.get(namespace, (0.0, 0))[0]
+
+    def _let_rest(self, namespace: str, error: Exception) -> None:
+        failures = self._resting.get(namespace, (0.0, 0))[1] + 1
+        self._resting[namespace] = (time.monotonic() + _backoff(failures), failures)
+        self._log(error, failures)
 
     async def _next_namespaces(self, first: Sequence[str]) -> list[str]:
         if not self._unseen:
             self._unseen = await self._generations.namespaces()
-            self._looks = max(LOOKS_AT_LEAST, -(-len(self._unseen) // LOOKS_FOR_ALL))
+            enough = -(-len(self._unseen) // LOOKS_FOR_ALL)
+            self._looks = max(LOOKS_AT_LEAST, min(LOOKS_AT_MOST, enough))
         some, self._unseen = self._unseen[: self._looks], self._unseen[self._looks :]
         return [*first, *(namespace for namespace in some if namespace not in first)]
 
     async def _release_left(self) -> list[str]:
-        namespaces = list(self._left)
-        for namespace in namespaces:
-            await self._pending.release(namespace, list(self._left[namespace]))
-            self._left.pop(namespace)
+        namespaces: list[str] = []
+        while self._left:
+            namespace, fact_ids = self._left.popitem()
+            namespaces.append(namespace)
+            try:
+                await self._pending.release(namespace, fact_ids)
+            except BaseException:
+                self.leave(namespace, list(fact_ids))
+                raise
         return namespaces
 
     async def _do(self, work: Work) -> bool:
@@ -211,38 +234,43 @@ class BackgroundIndexer:
             claimed = await self._pending.claim(namespace, BATCH)
             if not claimed:
                 return False
+            mine = set(claimed)
             try:
-                with self._pending.held(namespace, claimed):
+                with self._pending.held(namespace, mine):
                     generation = await self._indexer.generation(namespace)
                     sets = await self._read(generation, claimed)
-                    await self._index_all_it_can(generation, sets)
+                    for group in passage_groups(sets):
+                        await self._index_group(generation, group, mine)
             except BaseException:
                 with contextlib.suppress(KnowledgeBaseError):
-                    await self._pending.release(namespace, claimed)
+                    await self._pending.release(namespace, mine)
                 raise
             return len(claimed) == BATCH
 
-    async def _index_all_it_can(self, generation: Generation, sets: Sequence[PassageSet]) -> None:
-        for group in passage_groups(sets):
-            try:
-                await self._indexer.index(generation, group)
-            except UnavailableError as error:
-                if not is_embedding_failure(error):
-                    raise
-                # Perhaps the model refuses one of them only: it must not hold up the others.
-                await self._index_one_by_one(generation, group)
+    async def _index_group(self, generation: Generation, group: Sequence[PassageSet], mine: set[str]) -> None:
+        try:
+            await self._indexer.index(generation, group)
+        except UnavailableError as error:
+            if not is_embedding_failure(error):
+                raise
+            # If the model answers otherwise, it refuses one of them, which must not hold up the others.
+            await self._require_model()
+            if len(group) == 1:
+                await self._put_off(generation.namespace, group[0].fact_id, str(error), mine)
+                return
+            for item in group:
+                await self._index_group(generation, [item], mine)
 
-    async def _index_one_by_one(self, generation: Generation, sets: Sequence[PassageSet]) -> None:
-        for item in sets:
-            try:
-                await self._indexer.index(generation, [item])
-            except UnavailableError as error:
-                if not is_embedding_failure(error):
-                    raise
-                await self._embedding.probe()
-                await self._put_off(generation.namespace, item.fact_id, str(error))
+    async def _require_model(self) -> None:
+        try:
+            await self._embedding.probe()
+        except CircuitOpenError as refused:
+            # The circuit may be open for the facts' sake only.
+            await asyncio.sleep(refused.retry_after)
+            await self._embedding.probe()
 
-    async def _put_off(self, namespace: str, fact_id: str, reason: str) -> None:
+    async def _put_off(self, namespace: str, fact_id: str, reason: str, mine: set[str]) -> None:
+        mine.discard(fact_id)
         is_parked = await self._pending.refused(namespace, fact_id, reason)
         extra = {"knowledge_namespace": namespace, "fact_id": fact_id}
         if is_parked:
@@ -270,3 +298,8 @@ class BackgroundIndexer:
             if text is not None:
                 texts.setdefault((name.fact_id, name.revision), []).append(text)
         return [PassageSet(fact_id, revision, parts) for (fact_id, revision), parts in texts.items()]
+
+
+def _backoff(failures: int) -> float:
+    # Jitter, so that processes which failed together do not come back together.
+    return min(MOST_BACKOFF, 0.5 * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret

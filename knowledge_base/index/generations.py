@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 
 from redis.exceptions import ResponseError
 
@@ -13,6 +15,8 @@ from knowledge_base.connection.scripts import LuaScript
 from knowledge_base.errors import ServerRequirementError, UnavailableError
 from knowledge_base.index.schema import Generation, text_index_command, vector_index_command
 from knowledge_base.keyspace import NAMESPACES_KEY, Keyspace
+
+logger = logging.getLogger(__name__)
 
 FILLING_PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 """Seconds between looks at an index that is being filled; whoever meets one in a large base retries later."""
@@ -42,7 +46,8 @@ class Generations:
     def __init__(self, manager: AsyncRedisManager, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._manager = manager
         self._clock = clock
-        self._register = LuaScript("knowledge_base.index", "register")
+        self._register = LuaScript("knowledge_base.index", "register", repeatable=True)
+        self._switch = LuaScript("knowledge_base.index", "switch_build", repeatable=True)
         self._known: dict[str, tuple[float, Generation | None]] = {}
         self._checked: set[Generation] = set()
         self._has_engine = False
@@ -60,11 +65,7 @@ class Generations:
         known = self._known.get(namespace)
         if known is not None and known[1] is not None and self._clock() - known[0] < FRESH_FOR:
             return known[1]
-        client = await self._manager.main()
-        fields = await client.hmget(  # type: ignore[misc]
-            Keyspace(namespace).generation, ["number", "model", "dimension"]
-        )
-        generation = self._remember(namespace, fields)
+        generation = await self._read(namespace)
         if generation is None and not self._has_engine:
             await self._require_engine(namespace)
         return generation
@@ -78,83 +79,116 @@ class Generations:
             dimension: Length of its vectors.
 
         Raises:
+            UnavailableError: Its indices are being filled.
             ServerRequirementError: The server has no query engine.
         """
         generation = await self.current(namespace)
         if generation is not None and generation in self._checked:
             return generation
-        async with self._creating.setdefault(namespace, asyncio.Lock()):
-            is_new = False
-            if generation is None:
-                client = await self._manager.main()
-                keys = Keyspace(namespace)
-                *fields, new = await self._register(client, [keys.generation, keys.facts], [model, dimension])
-                generation = self._remember(namespace, fields)
-                is_new = new == "1"
-            assert generation is not None
-            if generation not in self._checked:
-                await self.create_if_missing(generation, is_new=is_new)
-            return generation
+        async with self._lock(namespace):
+            return await self._made_whole(*await self._recorded(namespace, model, dimension))
 
-    async def create_if_missing(self, generation: Generation, *, is_new: bool = False) -> None:
-        """Creates the indices of a generation unless they exist, and waits a little until they hold what is stored.
+    async def make_whole(self, generation: Generation) -> Generation:
+        """Returns the live generation with indices that exist and hold everything that is stored.
+
+        Indices that have vanished are made anew under names of their own, and become the live ones when they are
+        filled: nobody ever searches half of them.
 
         Args:
-            generation: The generation.
-            is_new: Whether it was recorded just now, so that nothing can be stored yet.
+            generation: As it was known to the caller.
 
         Raises:
-            UnavailableError: The indices are still being filled.
+            UnavailableError: The new indices are being filled.
             ServerRequirementError: The server has no query engine.
         """
+        namespace = generation.namespace
+        async with self._lock(namespace):
+            live, nothing_stored = await self._recorded(namespace, generation.model, generation.dimension)
+            if live != generation and live in self._checked:
+                return live
+            return await self._made_whole(live, nothing_stored)
+
+    async def _recorded(self, namespace: str, model: str, dimension: int) -> tuple[Generation, bool]:
+        client = await self._manager.main()
+        keys = Keyspace(namespace)
+        *fields, empty = await self._register(client, [keys.generation, keys.facts], [model, dimension])
+        generation = self._remember(namespace, fields)
+        assert generation is not None
+        return generation, empty == "1"
+
+    async def _made_whole(self, generation: Generation, nothing_stored: bool) -> Generation:
         client = await self._manager.main()
         await client.sadd(NAMESPACES_KEY, generation.namespace)  # type: ignore[misc]
-        commands = {
-            generation.text_index: text_index_command(generation, scan=not is_new),
-            generation.vector_index: vector_index_command(generation, scan=not is_new),
-        }
-        for name, command in commands.items():
-            if await self._indexed_share(name) is None:
-                await self._create(command)
-        for name in commands:
-            await self._wait_until_filled(generation.namespace, name)
+        names = (generation.text_index, generation.vector_index)
+        missing = [name for name in names if await self._indexed_share(name) is None]
+        if missing and not nothing_stored:
+            generation = await self._rebuilt(generation)
+        else:
+            await self._create(generation, missing, scan=not nothing_stored)
+            await self._wait_until_filled(generation)
         self._checked.add(generation)
+        return generation
+
+    async def _rebuilt(self, generation: Generation) -> Generation:
+        new = replace(generation, build=generation.build + 1)
+        await self._create(new, [new.text_index, new.vector_index], scan=True)
+        await self._wait_until_filled(new)
+        client = await self._manager.main()
+        build = await self._switch(
+            client, [Keyspace(generation.namespace).generation], [generation.number, generation.build, new.build]
+        )
+        live = replace(generation, build=int(build))
+        self._known[generation.namespace] = (self._clock(), live)
+        logger.warning("made a search index anew that had vanished", extra={"build": live.build})
+        for name in (generation.text_index, generation.vector_index):
+            await self._drop(name)
+        return live
 
     async def _require_engine(self, namespace: str) -> None:
         # "No such index" is an answer that only a query engine gives.
         await self._indexed_share(Keyspace(namespace).text_index(1))
         self._has_engine = True
 
-    async def _create(self, command: list[str | int]) -> None:
+    async def _create(self, generation: Generation, names: Collection[str], *, scan: bool) -> None:
+        commands = {
+            generation.text_index: text_index_command(generation, scan=scan),
+            generation.vector_index: vector_index_command(generation, scan=scan),
+        }
+        client = await self._manager.main()
+        for name in names:
+            try:
+                await client.execute_command(*commands[name])
+            except ResponseError as error:
+                if "already exists" not in str(error).lower():
+                    raise ServerRequirementError(
+                        "the server refused to create the search index; RediSearch 2.10 or newer is needed"
+                    ) from error
+
+    async def _drop(self, name: str) -> None:
         client = await self._manager.main()
         try:
-            await client.execute_command(*command)
+            await client.execute_command("FT.DROPINDEX", name)
         except ResponseError as error:
-            if "already exists" not in str(error).lower():
-                raise ServerRequirementError(
-                    "the server refused to create the search index; RediSearch 2.10 or newer is needed"
-                ) from error
+            if not is_missing_index(error):
+                raise
 
-    async def _wait_until_filled(self, namespace: str, index_name: str) -> None:
+    async def _wait_until_filled(self, generation: Generation) -> None:
         for pause in FILLING_PAUSES:
-            share = await self._indexed_share(index_name)
-            if share is not None and share >= 1.0:
+            shares = [await self._indexed_share(name) for name in (generation.text_index, generation.vector_index)]
+            if all(share is not None and share >= 1.0 for share in shares):
                 return
             await asyncio.sleep(pause)
-        raise UnavailableError(f"the index of namespace {namespace!r} is being filled; retry in a moment")
+        raise UnavailableError(f"the index of namespace {generation.namespace!r} is being filled; retry in a moment")
 
-    def forget(self, namespace: str) -> None:
-        """Forgets what was read about a namespace, so that the next call looks again.
+    def _lock(self, namespace: str) -> asyncio.Lock:
+        return self._creating.setdefault(namespace, asyncio.Lock())
 
-        Args:
-            namespace: The namespace.
-
-        Raises:
-            ServerRequirementError: The server has no query engine.
-        """
-        known = self._known.pop(namespace, None)
-        if known is not None and known[1] is not None:
-            self._checked.discard(known[1])
+    async def _read(self, namespace: str) -> Generation | None:
+        client = await self._manager.main()
+        fields = await client.hmget(  # type: ignore[misc]
+            Keyspace(namespace).generation, ["number", "model", "dimension", "build"]
+        )
+        return self._remember(namespace, fields)
 
     async def namespaces(self) -> list[str]:
         """Returns every namespace that was ever written to, in order of name."""
@@ -173,9 +207,9 @@ class Generations:
         return float(info["percent_indexed"])
 
     def _remember(self, namespace: str, fields: list[str | None]) -> Generation | None:
-        number, model, dimension = fields
+        number, model, dimension, build = fields
         generation = None
         if number is not None and model is not None and dimension is not None:
-            generation = Generation(namespace, int(number), model, int(dimension))
+            generation = Generation(namespace, int(number), model, int(dimension), int(build or 1))
         self._known[namespace] = (self._clock(), generation)
         return generation

@@ -63,14 +63,13 @@ class Indexer:
             IndexMismatchError: The index was built with another model or dimension.
             EmbeddingUnavailableError: The model's dimension is not known and cannot be asked for.
         """
-        known = await self._generations.current(namespace)
-        identity = await self._embedding.identity()
-        generation = known or await self._generations.ensure(namespace, identity.model, identity.dimension)
-        if (generation.model, generation.dimension) != identity:
-            raise IndexMismatchError(namespace, f"{identity.model}/{identity.dimension}", generation.identity)
-        if known is not None:
-            await self._generations.ensure(namespace, identity.model, identity.dimension)
-        return generation
+        generation = await self._generations.current(namespace)
+        if generation is None or not await self._embedding.may_make(generation.model, generation.dimension):
+            identity = await self._embedding.identity()
+            generation = generation or await self._generations.ensure(namespace, identity.model, identity.dimension)
+            if (generation.model, generation.dimension) != identity:
+                raise IndexMismatchError(namespace, f"{identity.model}/{identity.dimension}", generation.identity)
+        return await self._generations.ensure(namespace, generation.model, generation.dimension)
 
     async def embed_ahead(self, generation: Generation, item: PassageSet) -> None:
         """Embeds and writes the passages of a revision that a fact is to be switched to.
@@ -138,6 +137,10 @@ class Indexer:
         for begin in range(0, len(texts), PASSAGES_AT_ONCE):
             some = slice(begin, begin + PASSAGES_AT_ONCE)
             vectors = await self._embedding.embed_passages(texts[some])
+            if len(vectors[0]) != generation.dimension:
+                # The server would take it, and index nothing.
+                given = f"{generation.model}/{len(vectors[0])}"
+                raise IndexMismatchError(generation.namespace, given, generation.identity)
             rows = [EmbeddedPassage(*row) for row in zip(names[some], texts[some], vectors, strict=True)]
             await self._vectors.insert(generation, rows)
 

@@ -16,8 +16,10 @@ from redisvl.schema import IndexSchema
 
 from knowledge_base.index.schema import VECTOR_FIELD, Generation
 
-# The store logs each query, with its filter, at INFO.
+# The store logs each query, with its filter, at INFO; its library each error, with a traceback that may quote content,
+# although it raises it as well.
 logging.getLogger("llama_index.vector_stores.redis.base").setLevel(logging.WARNING)
+logging.getLogger("redisvl.index.index").setLevel(logging.CRITICAL)
 
 RETURNED_FIELD = "fact_id"
 

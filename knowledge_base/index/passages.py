@@ -16,6 +16,9 @@ from knowledge_base.settings import ChunkingSettings
 
 Tokenizer = Callable[[str], Sequence[Any]]
 
+NODE_PARSER = "llama_index.core.node_parser"
+IMPORT_SECONDS = 30.0
+
 MOST_TOKENS_A_CHARACTER = 3
 """A character that normalisation takes apart gives up to three tokens (a Hangul syllable)."""
 
@@ -60,6 +63,14 @@ class PassageSplitter:
         self._settings = settings
         self._threads = threads
         self._analyzer = analyzer
+
+    async def preload(self) -> None:
+        """Imports what LlamaIndex's splitter needs, which the first long content would have to wait for."""
+
+        def split_something() -> None:
+            _sentence_splitter(str.split, 2, 0)("One. Two. Three.")
+
+        await self._threads.to_thread(split_something, step="importing LlamaIndex", limit=IMPORT_SECONDS)
 
     async def split(self, content: str, *, tokenizer: Tokenizer | None, model_tokens: int | None, limit: float) -> Cut:
         """Returns the parts of a content, in order.
@@ -152,7 +163,7 @@ def even_size(count: int, most: int, overlap: int) -> int:
 
 @lru_cache(maxsize=512)
 def _sentence_splitter(tokenizer: Tokenizer | None, tokens: int, overlap: int) -> Callable[[str], list[str]]:
-    node_parser = import_heavy("llama_index.core.node_parser")
+    node_parser = import_heavy(NODE_PARSER)
     splitter = node_parser.SentenceSplitter(chunk_size=tokens, chunk_overlap=overlap, tokenizer=tokenizer)
     split: Callable[[str], list[str]] = splitter.split_text
     return split

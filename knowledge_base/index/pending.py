@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -55,6 +55,7 @@ class PendingFacts:
         self._now = now
         self._claim = LuaScript("knowledge_base.index", "claim")
         self._refuse = LuaScript("knowledge_base.index", "refuse")
+        self._forget = LuaScript("knowledge_base.index", "forget", repeatable=True)
         self._unpark = LuaScript("knowledge_base.index", "unpark", repeatable=True)
         self._collect = LuaScript("knowledge_base.index", "collect", repeatable=True)
 
@@ -79,9 +80,11 @@ class PendingFacts:
                 keys = Keyspace(namespace)
                 for name in (keys.pending, keys.expiring, keys.inserts):
                     pipeline.zcount(name, "-inf", now)
-            counts = await pipeline.execute()
+            # A key that something else has written to concerns its namespace only.
+            counts = await pipeline.execute(raise_on_error=False)
             for at, namespace in enumerate(some):
-                work = Work(namespace, *(count > 0 for count in counts[3 * at : 3 * at + 3]))
+                found_here = counts[3 * at : 3 * at + 3]
+                work = Work(namespace, *(isinstance(count, int) and count > 0 for count in found_here))
                 if any(work[1:]):
                     found.append(work)
         return found
@@ -99,12 +102,12 @@ class PendingFacts:
         return claimed
 
     @contextmanager
-    def held(self, namespace: str, fact_ids: Sequence[str]) -> Iterator[None]:
+    def held(self, namespace: str, fact_ids: Collection[str]) -> Iterator[None]:
         """Renews the leases of facts for as long as they are worked at.
 
         Args:
             namespace: Where they are.
-            fact_ids: The facts; those that are indexed meanwhile are left alone.
+            fact_ids: The facts, looked at anew each time; those that are indexed meanwhile are left alone.
         """
         renewal = _Renewal(lambda: self._set_due(namespace, fact_ids, self.lease_ms), self._settings.lease / RENEWALS)
         try:
@@ -112,7 +115,7 @@ class PendingFacts:
         finally:
             renewal.end()
 
-    async def release(self, namespace: str, fact_ids: Sequence[str]) -> None:
+    async def release(self, namespace: str, fact_ids: Collection[str]) -> None:
         """Makes facts due at once for everybody.
 
         Args:
@@ -126,10 +129,11 @@ class PendingFacts:
 
         Args:
             namespace: Where they were.
-            fact_ids: The facts.
+            fact_ids: The facts; those that were stored again meanwhile stay.
         """
         client = await self._manager.main()
-        await client.zrem(Keyspace(namespace).pending, *fact_ids)
+        keys = Keyspace(namespace)
+        await self._forget(client, [keys.pending, *map(keys.fact, fact_ids)], list(fact_ids))
 
     async def refused(self, namespace: str, fact_id: str, reason: str) -> bool:
         """Puts a fact off, each time for longer, that cannot be indexed though others can; in the end, parks it.
@@ -220,7 +224,9 @@ class PendingFacts:
         while await self._collect(client, [keys.inserts], arguments) == COLLECTED_AT_ONCE:
             continue
 
-    async def _set_due(self, namespace: str, fact_ids: Sequence[str], later: int) -> None:
+    async def _set_due(self, namespace: str, fact_ids: Collection[str], later: int) -> None:
+        if not fact_ids:
+            return
         client = await self._manager.main()
         due = dict.fromkeys(fact_ids, self._now() + later)
         await client.zadd(Keyspace(namespace).pending, due, xx=True)

@@ -31,16 +31,18 @@ class Generation:
     number: int
     model: str
     dimension: int
+    build: int = 1
+    """Counts how often its indices were made anew over the same passages."""
 
     @property
     def text_index(self) -> str:
         """Name of the RediSearch index of words."""
-        return Keyspace(self.namespace).text_index(self.number)
+        return Keyspace(self.namespace).text_index(self.number, self.build)
 
     @property
     def vector_index(self) -> str:
         """Name of the RediSearch index of vectors."""
-        return Keyspace(self.namespace).vector_index(self.number)
+        return Keyspace(self.namespace).vector_index(self.number, self.build)
 
     @property
     def passage_prefix(self) -> str:

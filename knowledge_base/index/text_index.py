@@ -102,21 +102,23 @@ class TextIndex:
         await self._search(generation, [f"@{POSITION_FIELD}:[-1 -1]", "LIMIT", 0, 0], "search")
 
     async def _search(self, generation: Generation, arguments: Sequence[str | int], pool: PoolName) -> list[Any]:
-        command = ["FT.SEARCH", generation.text_index, *arguments, "DIALECT", 2]
         client = await self._manager.client(pool)
         try:
             try:
-                reply: list[Any] = await client.execute_command(*command)
+                reply: list[Any] = await client.execute_command(*_command(generation, arguments))
             except ResponseError as error:
                 if not is_missing_index(error):
                     raise
-                self._generations.forget(generation.namespace)
-                await self._generations.create_if_missing(generation)
-                reply = await client.execute_command(*command)
+                whole = await self._generations.make_whole(generation)
+                reply = await client.execute_command(*_command(whole, arguments))
         except ResponseError as error:
             # The server's text quotes the query; it stays in the cause.
             raise KnowledgeBaseError("the server refused a search query; please report how it was made") from error
         return reply
+
+
+def _command(generation: Generation, arguments: Sequence[str | int]) -> list[str | int]:
+    return ["FT.SEARCH", generation.text_index, *arguments, "DIALECT", 2]
 
 
 def _names(generation: Generation, keys: Sequence[str]) -> list[PartName]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import redis
@@ -12,7 +13,7 @@ from redis.exceptions import ResponseError
 from knowledge_base.connection.driver_errors import driver_cause
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.embedding.service import EmbeddingService, Vector
-from knowledge_base.heavy_imports import freeze_imports, import_heavy
+from knowledge_base.heavy_imports import import_heavy
 from knowledge_base.index.generations import Generations, is_missing_index
 from knowledge_base.index.schema import Generation
 from knowledge_base.keyspace import PartName
@@ -46,22 +47,18 @@ class VectorIndex:
         manager: The connections and worker threads.
         embedding: Whose model LlamaIndex is given.
         generations: Told when an index has vanished.
-        freeze: Whether to take what was imported out of the garbage collector's runs.
     """
 
-    def __init__(
-        self, manager: AsyncRedisManager, embedding: EmbeddingService, generations: Generations, *, freeze: bool
-    ) -> None:
+    def __init__(self, manager: AsyncRedisManager, embedding: EmbeddingService, generations: Generations) -> None:
         self._manager = manager
         self._embedding = embedding
         self._generations = generations
-        self._open: dict[Generation, VectorStoreIndex] = {}
-        self._freeze = freeze
+        self._open: dict[tuple[Generation, redis.Redis], VectorStoreIndex] = {}
         self._lock = threading.Lock()
 
     async def preload(self) -> None:
         """Imports LlamaIndex's vector store, which the first call would have to wait for."""
-        await self._manager.in_thread("importing LlamaIndex", lambda _: self._passage_store())
+        await self._manager.in_thread("importing LlamaIndex", lambda _: _passage_store())
 
     async def insert(self, generation: Generation, passages: Sequence[EmbeddedPassage]) -> None:
         """Writes vectors beside their passages.
@@ -106,28 +103,25 @@ class VectorIndex:
     ) -> Result:
         model = (await self._embedding.load()).model
 
-        def run(client: redis.Redis) -> Result:
-            passage_store = self._passage_store()
+        def run(live: Generation, client: redis.Redis) -> Result:
+            passage_store = _passage_store()
             with self._lock:
-                index = self._open.get(generation)
+                index = self._open.get((live, client))
                 if index is None:
                     if len(self._open) >= MOST_OPEN_INDICES:
                         self._open.clear()
-                    index = self._open[generation] = passage_store.open_index(generation, client, model)
+                    index = self._open[live, client] = passage_store.open_index(live, client, model)
             return work(passage_store, index)
 
         try:
-            return await self._manager.in_thread(step, run)
+            return await self._manager.in_thread(step, partial(run, generation))
         except Exception as error:
             cause = driver_cause(error)
             if isinstance(cause, ResponseError) and is_missing_index(cause):
-                self._generations.forget(generation.namespace)
-                await self._generations.create_if_missing(generation)
-                return await self._manager.in_thread(step, run)
+                whole = await self._generations.make_whole(generation)
+                return await self._manager.in_thread(step, partial(run, whole))
             raise
 
-    def _passage_store(self) -> Any:
-        passage_store = import_heavy("knowledge_base.index.passage_store")
-        if self._freeze:
-            freeze_imports()
-        return passage_store
+
+def _passage_store() -> Any:
+    return import_heavy("knowledge_base.index.passage_store")

@@ -115,7 +115,10 @@ class Searcher:
             retrieved, degraded = await self._retrieve(generation, request, scope, lasted)
             cuts_after = await self._policy.cuts_after()
             complete = cuts_after is None or max(lasted, default=0.0) < cuts_after
+        # Between the steps, each of which takes milliseconds for thousands of candidates, the event loop gets its turn.
+        await asyncio.sleep(0)
         ranked = self._ranked(request.mode, retrieved)
+        await asyncio.sleep(0)
         if request.min_score is not None:
             ranked = [item for item in ranked if item.score >= request.min_score]
         hits = [] if generation is None else await self._hits(generation, request, ranked)

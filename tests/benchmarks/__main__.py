@@ -1,22 +1,25 @@
-"""Runs every benchmark, or those that are named: ``python -m tests.benchmarks [import event_loop search breaker]``."""
+"""Runs every benchmark, or those that are named: ``python -m tests.benchmarks [import event_loop search …]``."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import breaker, event_loop, import_time, search
+from tests.benchmarks import breaker, bulkheads, event_loop, import_time, mixed_load, search
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "import": import_time.main,
     "event_loop": event_loop.main,
     "search": search.main,
     "breaker": breaker.main,
+    "bulkheads": bulkheads.main,
+    "mixed_load": mixed_load.main,
 }
 
 
 def main() -> None:
-    for name in sys.argv[1:] or BENCHMARKS:
+    named = [name for name in sys.argv[1:] if not name.startswith("--")]
+    for name in named or BENCHMARKS:
         print(f"== {name}")
         BENCHMARKS[name]()
 

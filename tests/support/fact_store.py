@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import fakeredis
 
 from knowledge_base.connection.manager import AsyncRedisManager
-from knowledge_base.facts.draft import FactDraft, content_digest, draft_fact, labels, revision
+from knowledge_base.facts.draft import FactDraft, content_digest, draft_fact, revision
+from knowledge_base.facts.parts import FactParts, labels
 from knowledge_base.facts.records import FactRecord
 from knowledge_base.facts.repository import FactRepository, Stored
-from knowledge_base.index.passages import Cut
 from knowledge_base.index.schema import Generation
 from knowledge_base.keyspace import Keyspace
 from knowledge_base.settings import Limits
@@ -31,7 +31,9 @@ class Store:
 
     def __init__(self, manager: AsyncRedisManager, server: fakeredis.FakeServer, keep_history: int = HISTORY) -> None:
         self.now = time.time_ns() // 1_000_000
-        self.repository = FactRepository(manager, keep_history=keep_history, lease=LEASE_MS / 1000, now=lambda: self.now)
+        self.repository = FactRepository(
+            manager, keep_history=keep_history, lease=LEASE_MS / 1000, now=lambda: self.now
+        )
         self.redis: Any = fakeredis.FakeRedis(server=server, decode_responses=True)
 
     async def put(self, content: str, fact_id: str | None = None, passages: int = 1, **arguments: Any) -> Stored:
@@ -49,13 +51,12 @@ class Store:
     async def change(self, old: FactRecord, callers: Sequence[str] = (), passages: int = 1, **fields: Any) -> Stored:
         """Updates a fact, its content included if it is among the fields."""
         new = old._replace(**fields)
-        cut = Cut([], [])
+        made = FactParts([], [], labels(new.metadata, new.tags, new.source, old.principals))
         if "content" in fields:
             digest = content_digest(new.content, old.principals)
             new = new._replace(revision=revision(old.version + 1, digest, passages))
-            cut = parts(new.content, passages)
-        new_labels = labels(new.metadata, new.tags, new.source, old.principals)
-        return await self.repository.update(GENERATION, old, new, cut, new_labels, callers)
+            made = parts(new.content, passages, made.labels)
+        return await self.repository.update(GENERATION, old, new, made, callers)
 
     def keys(self) -> set[str]:
         """Every key there is."""
@@ -70,13 +71,16 @@ class Store:
         )
 
 
-def parts(content: str, passages: int) -> Cut:
-    return Cut([f"{content} {at}" for at in range(passages)], [f"stems {content}"])
+def parts(content: str, passages: int, own_labels: Mapping[str, str]) -> FactParts:
+    return FactParts([f"{content} {at}" for at in range(passages)], [f"stems {content}"], own_labels)
 
 
-def drafted(content: str, fact_id: str | None = None, passages: int = 1, **arguments: Any) -> tuple[FactDraft, Cut]:
+def drafted(
+    content: str, fact_id: str | None = None, passages: int = 1, **arguments: Any
+) -> tuple[FactDraft, FactParts]:
     draft = draft_fact(content, namespace=NAMESPACE, limits=LIMITS, fact_id=fact_id, **arguments)
-    return draft, parts(content, passages)
+    own_labels = labels(draft.metadata, draft.tags, draft.source, draft.principals)
+    return draft, parts(content, passages, own_labels)
 
 
 def passage_key(record: FactRecord, at: int) -> str:

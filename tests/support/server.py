@@ -93,12 +93,21 @@ class RedisServer:
 
     def start(self) -> RedisServer:
         """Starts the server on its folder's data and waits until it answers."""
-        assert not self.alive, "the server runs already"
-        log = (self.folder / "server.log").open("ab")
-        with log:
-            self._process = subprocess.Popen(self._command(), stdout=log, stderr=subprocess.STDOUT, cwd=self.folder)
+        self.begin()
         self._wait_until_ready()
         return self
+
+    def begin(self, *options: str) -> None:
+        """Starts the server and does not wait for it.
+
+        Args:
+            *options: Further options of its command line, for this run only.
+        """
+        assert not self.alive, "the server runs already"
+        command = [*self._command(), *options]
+        log = (self.folder / "server.log").open("ab")
+        with log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder)
 
     def stop(self) -> None:
         """Ends the process with SIGTERM and waits for it."""

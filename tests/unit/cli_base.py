@@ -8,6 +8,7 @@ from typing import Any
 
 from knowledge_base.errors import InvalidInputError
 from knowledge_base.settings import Settings
+from tests.support.pools import pool_stats
 
 NOW = "2026-01-02T03:04:05+00:00"
 
@@ -138,7 +139,7 @@ class FakeBase:
         }
 
     async def get_detailed_stats(self) -> dict[str, Any]:
-        pool = {"connections": 1, "in_use": 0, "waiting": 0, "limit": 50, "retried": 0, "abandoned": 0}
+        pool = pool_stats(1, 50)
         breaker = {"name": "redis", "state": "closed", "failures": 0, "opened": 0, "retry_after": 0.0}
         more = {"tags": {"a": 2}, "sources": {}, "index_name": None, "pools": {"main": pool}, "breakers": [breaker]}
         return {**await self.get_stats(), **more}

@@ -202,7 +202,7 @@ def test_stats_are_aligned_or_json(base: FakeBase, capsys: pytest.CaptureFixture
     assert "index_name       -" in lines
     assert "sources          -" in lines
     assert "  a  2" in lines
-    assert "    limit        50" in lines
+    assert "    limit          50" in lines
     assert "    state        closed" in lines
 
 

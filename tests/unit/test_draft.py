@@ -14,10 +14,10 @@ from knowledge_base.facts.draft import (
     content_digest,
     draft_fact,
     draft_item,
-    labels,
     passage_count,
     revision,
 )
+from knowledge_base.facts.parts import labels
 from knowledge_base.settings import Limits
 
 LIMITS = Limits(content_chars=100)

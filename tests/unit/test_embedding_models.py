@@ -263,6 +263,7 @@ class LocalModelDouble:
     identity = "minilm"
     dimension = 4
     max_tokens = 128
+    batch = 8
 
     def tokenize(self, text: str) -> list[str]:
         return text.split()
@@ -289,6 +290,7 @@ def test_local_model_tells_all_of_itself(
 
     assert loaded_from == [directory]
     assert (loaded.name, loaded.dimension, loaded.tokens, loaded.awaits) == ("minilm", 4, 128, False)
+    assert loaded.batch == 8
     assert loaded.tokenizer is not None
     assert loaded.tokenizer("a b") == ["a", "b"]
 

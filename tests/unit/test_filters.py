@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 
-from knowledge_base.errors import InvalidInputError
 from knowledge_base.clock import iso_time
+from knowledge_base.errors import InvalidInputError
 from knowledge_base.index.filters import FilterCompiler, metadata_labels, tag_clause, visibility_clause
 
 W = "=>{$weight:0}"

@@ -47,9 +47,7 @@ NO_EXCHANGE = {
 class RecordingGuard(RedisGuard):
     """A guard that lets one see who is inside."""
 
-    async def run(
-        self, command: str, exchange: Callable[[], Awaitable[Any]], *, repeatable: bool = False
-    ) -> Any:
+    async def run(self, command: str, exchange: Callable[[], Awaitable[Any]], *, repeatable: bool = False) -> Any:
         token = _inside.set(True)
         try:
             return await super().run(command, exchange, repeatable=repeatable)

@@ -26,6 +26,7 @@ from knowledge_base.settings import BreakerSettings, Limits, Settings, Timeouts
 from tests.support.fake_redis import URL, Clock, fake_endpoint
 from tests.support.instant_loop import InstantLoop
 from tests.support.polling import eventually
+from tests.support.pools import pool_stats
 
 SECRET = "hunter2"
 
@@ -95,13 +96,14 @@ async def test_stats_name_pools_and_threads(fake_manager: AsyncRedisManager) -> 
     stats = fake_manager.stats()
 
     assert set(stats) == {"main", "search", "admin", "index threads", "jobs threads"}
-    assert stats["main"] == {"connections": 1, "in_use": 0, "waiting": 0, "limit": 50, "retried": 0, "abandoned": 0}
+    assert stats["main"] == pool_stats(1, 50)
     assert stats["search"]["connections"] == 0
     assert stats["index threads"] == {
         "connections": 0,
         "in_use": 0,
         "waiting": 0,
         "limit": fake_manager.settings.limits.index_threads,
+        "waiting_limit": fake_manager.settings.limits.index_waiting,
         "retried": 0,
         "abandoned": 0,
     }
@@ -286,7 +288,9 @@ async def hasty_manager(
     await one.close()
 
 
-async def test_hung_work_counts_against_the_threads_and_a_refused_one_against_nobody(hasty_manager: AsyncRedisManager) -> None:
+async def test_hung_work_counts_against_the_threads_and_a_refused_one_against_nobody(
+    hasty_manager: AsyncRedisManager,
+) -> None:
     released = threading.Event()
     try:
         with pytest.raises(OperationTimeoutError):

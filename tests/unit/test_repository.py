@@ -7,7 +7,8 @@ import pytest
 
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.errors import FactNotFoundError, VersionConflictError
-from knowledge_base.facts.draft import content_digest, draft_fact, labels, revision
+from knowledge_base.facts.draft import content_digest, draft_fact, revision
+from knowledge_base.facts.parts import labels
 from knowledge_base.facts.records import FactRecord
 from knowledge_base.facts.repository import Stored
 from knowledge_base.index.schema import Generation
@@ -23,6 +24,8 @@ from tests.support.fact_store import (
     passage_key,
     section_key,
 )
+
+UNLABELLED = labels({}, [], None, [])
 
 
 @pytest.fixture
@@ -73,7 +76,7 @@ async def test_stored_fact_waits_for_its_vectors_and_is_listed(store: Store) -> 
 
 async def test_generation_that_was_lost_is_recorded_with_the_fact_and_never_overwritten(store: Store) -> None:
     await store.put("x", "f1")
-    assert store.redis.hgetall(KEYS.generation) == {"number": "1", "model": "stub", "dimension": "4"}
+    assert store.redis.hgetall(KEYS.generation) == {"number": "1", "model": "stub", "dimension": "4", "build": "1"}
     store.redis.hset(KEYS.generation, "number", "7")
 
     await store.put("y", "f2")
@@ -159,7 +162,7 @@ async def test_namespaces_never_meet(store: Store) -> None:
     other = Generation("other", 1, "stub", 4)
     draft = draft_fact("x", namespace="other", limits=LIMITS, fact_id="f1")
 
-    (stored,) = await store.repository.store(other, [(draft, parts("x", 1))])
+    (stored,) = await store.repository.store(other, [(draft, parts("x", 1, UNLABELLED))])
 
     assert stored.status == "success"
     assert await store.repository.read("third", ["f1"], []) == [None]
@@ -253,7 +256,7 @@ async def test_update_whose_vectors_are_there_already_is_indexed(store: Store) -
     for at in range(2):
         store.redis.hset(passage_key(new, at), "vector", "v")
 
-    stored = await store.repository.update(GENERATION, old, new, parts("y", 2), labels({}, [], None, []), [])
+    stored = await store.repository.update(GENERATION, old, new, parts("y", 2, UNLABELLED), [])
 
     assert stored == Stored("success", "f1", 2, True)
     assert (await store.get("f1")).indexed

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from knowledge_base.connection import worker_threads
 from knowledge_base.connection.deadline import deadline
 from knowledge_base.connection.worker_threads import WorkerThreads
 from knowledge_base.errors import OperationTimeoutError, OverloadedError, UnavailableError
 from tests.support.polling import eventually
+from tests.support.pools import pool_stats
 
 SHORT = 0.02
 LONG = 100.0
@@ -88,7 +90,7 @@ async def test_function_runs_in_a_thread_with_its_arguments(new_threads: Callabl
 
     assert threads.stats()["connections"] == 0
     assert await call(threads, work, 1, 2) == (3, "kb-index", True)
-    assert threads.stats() == {"connections": 1, "in_use": 0, "waiting": 0, "limit": 1, "retried": 0, "abandoned": 0}
+    assert threads.stats() == pool_stats(1, 1, waiting_limit=10)
 
 
 async def test_context_variables_are_copied(new_threads: Callable[..., WorkerThreads]) -> None:
@@ -124,11 +126,11 @@ async def test_as_many_run_at_once_as_there_are_threads(
     tasks = [call(threads, one) for one in blockers]
     await eventually(lambda: sum(one.begun.is_set() for one in blockers) == 3)
 
-    assert threads.stats() == {"connections": 3, "in_use": 3, "waiting": 2, "limit": 3, "retried": 0, "abandoned": 0}
+    assert threads.stats() == pool_stats(3, 3, in_use=3, waiting=2, waiting_limit=10)
     for one in blockers:
         one.released.set()
     assert await asyncio.gather(*tasks) == ["done"] * 5
-    assert threads.stats() == {"connections": 3, "in_use": 0, "waiting": 0, "limit": 3, "retried": 0, "abandoned": 0}
+    assert threads.stats() == pool_stats(3, 3, waiting_limit=10)
 
 
 async def test_too_many_waiting_calls_are_refused(new_threads: Callable[..., WorkerThreads], blocker: Blocker) -> None:
@@ -220,9 +222,10 @@ async def test_call_is_refused_at_once_when_every_thread_is_abandoned(
     assert await call(threads, lambda: "again") == "again"
 
 
-async def test_cancelled_caller_leaves_an_abandoned_thread(
-    new_threads: Callable[..., WorkerThreads], blocker: Blocker
+async def test_thread_of_a_cancelled_caller_is_abandoned_unless_it_is_soon_back(
+    new_threads: Callable[..., WorkerThreads], blocker: Blocker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(worker_threads, "SOON", SHORT)
     threads = new_threads()
     task = call(threads, blocker)
     await eventually(blocker.begun.is_set)
@@ -231,9 +234,27 @@ async def test_cancelled_caller_leaves_an_abandoned_thread(
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    assert (threads.abandoned, threads.in_use) == (1, 1)
+    assert (threads.abandoned, threads.in_use) == (0, 1)
+    await eventually(lambda: threads.abandoned == 1)
     blocker.released.set()
     await eventually(lambda: (threads.abandoned, threads.in_use) == (0, 0))
+
+
+async def test_thread_of_a_cancelled_caller_that_is_back_was_never_abandoned(
+    new_threads: Callable[..., WorkerThreads], blocker: Blocker, caplog: pytest.LogCaptureFixture
+) -> None:
+    threads = new_threads()
+    task = call(threads, blocker)
+    await eventually(blocker.begun.is_set)
+
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    blocker.released.set()
+    await eventually(lambda: threads.in_use == 0)
+
+    assert threads.abandoned == 0
+    assert caplog.records == []
 
 
 async def test_cancelled_wait_for_a_thread_leaves_nothing(

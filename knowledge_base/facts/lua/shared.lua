@@ -121,6 +121,8 @@ local function forget_attempts(fact_id)
 end
 
 local function remove_fact(fact_id, fact)
+  -- First of all a command that takes no memory: after it a server that has none left lets the others pass.
+  redis.call('ZREM', root .. 'facts', fact_id)
   expect_late_vectors(fact_id, fact)
   forget_attempts(fact_id)
   remove_parts(fact_id, fact)
@@ -129,7 +131,6 @@ local function remove_fact(fact_id, fact)
   if redis.call('HGET', root .. 'contents', fact.digest) == fact_id then
     redis.call('HDEL', root .. 'contents', fact.digest)
   end
-  redis.call('ZREM', root .. 'facts', fact_id)
   redis.call('ZREM', root .. 'pending', fact_id)
   redis.call('ZREM', root .. 'expiring', fact_id)
   redis.call('DEL', root .. 'fact:' .. fact_id, root .. 'history:' .. fact_id)

@@ -50,7 +50,7 @@ local fact = {
 -- Whoever empties the server under a running process takes the record of its index along.
 if redis.call('EXISTS', root .. 'generation') == 0 then
   redis.call('HSET', root .. 'generation', 'number', request.generation.number,
-    'model', request.generation.model, 'dimension', request.generation.dimension)
+    'model', request.generation.model, 'dimension', request.generation.dimension, 'build', request.generation.build)
 end
 redis.call('HSET', KEYS[1], 'content', request.content, 'metadata', request.metadata, 'tags', request.tags,
   'source', request.source, 'principals', request.principals, 'document', request.document,

@@ -1,0 +1,124 @@
+"""What of a fact stands in the index: its passages and sections, and the labels that they are filtered by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from knowledge_base.connection.worker_threads import WorkerThreads
+from knowledge_base.embedding.service import EmbeddingService
+from knowledge_base.errors import InvalidInputError
+from knowledge_base.index.filters import metadata_labels
+from knowledge_base.index.passages import Cut, PassageSplitter
+from knowledge_base.index.schema import SEPARATOR
+from knowledge_base.keyspace import OPEN
+
+MOST_LABEL_CHARS = 8_000_000
+"""Characters of labels that one fact may have over all its parts; writing them takes the server some 0.3 s."""
+
+INLINE_VALUES = 500
+"""Metadata with up to so many values is handled on the event loop; more would stall it."""
+
+
+class FactParts(NamedTuple):
+    """The parts of one content and their labels; without passages, the content stays as it is stored."""
+
+    passages: Sequence[str]
+    sections: Sequence[str]
+    labels: Mapping[str, str]
+
+
+def labels(
+    metadata: Mapping[str, Any], tags: Sequence[str], source: str | None, principals: Sequence[str]
+) -> dict[str, str]:
+    """Returns the fields of a part that are filtered on.
+
+    Args:
+        metadata: The fact's metadata.
+        tags: Its tags.
+        source: Its source.
+        principals: Who may see it; nobody in particular means everybody.
+    """
+    return {
+        "principals": SEPARATOR.join(principals or [OPEN]),
+        "tags": SEPARATOR.join(tags),
+        "source": source or "",
+        "meta": SEPARATOR.join(metadata_labels(metadata)),
+    }
+
+
+class PartMaker:
+    """Makes the parts of facts.
+
+    Args:
+        splitter: Cuts contents into passages.
+        embedding: Says how long passages may be.
+        threads: Where what takes long is done.
+        limit: Seconds that making the parts of one fact may take.
+    """
+
+    def __init__(
+        self, splitter: PassageSplitter, embedding: EmbeddingService, threads: WorkerThreads, limit: float
+    ) -> None:
+        self._splitter = splitter
+        self._embedding = embedding
+        self._threads = threads
+        self._limit = limit
+
+    async def make(
+        self,
+        content: str | None,
+        metadata: Mapping[str, Any],
+        tags: Sequence[str],
+        source: str | None,
+        principals: Sequence[str],
+    ) -> FactParts:
+        """Returns the parts of a fact.
+
+        Args:
+            content: The content, or None when only the labels are needed.
+            metadata: The metadata.
+            tags: The tags.
+            source: The source, or None.
+            principals: Who may see it.
+
+        Raises:
+            InvalidInputError: There are too many labels for so long a content.
+            OperationTimeoutError: It took too long.
+            OverloadedError: Too many long contents wait already.
+        """
+        cut = Cut([], []) if content is None else await self._split(content)
+        if _has_few_values(metadata, INLINE_VALUES):
+            own_labels = labels(metadata, tags, source, principals)
+        else:
+            own_labels = await self._threads.to_thread(
+                labels, metadata, tags, source, principals, step="labelling metadata", limit=self._limit
+            )
+        # They stand with each part: the server would be busy with writing them for too long.
+        weight = sum(map(len, own_labels.values())) * (len(cut.passages) + len(cut.sections))
+        if weight > MOST_LABEL_CHARS:
+            raise InvalidInputError(
+                "metadata",
+                "has too many values to filter on for so long a content (tags and principals count); shorten either",
+                limit=MOST_LABEL_CHARS,
+            )
+        return FactParts(cut.passages, cut.sections, own_labels)
+
+    async def _split(self, content: str) -> Cut:
+        model = await self._embedding.load()
+        return await self._splitter.split(
+            content, tokenizer=model.tokenizer, model_tokens=model.tokens, limit=self._limit
+        )
+
+
+def _has_few_values(metadata: Any, most: int) -> bool:
+    waiting, seen = [metadata], 0
+    while waiting and seen <= most:
+        value = waiting.pop()
+        if isinstance(value, Mapping):
+            seen += len(value)
+            waiting += value.values() if seen <= most else ()
+        elif isinstance(value, list | tuple):
+            seen += len(value)
+            waiting += value if seen <= most else ()
+    return seen <= most

@@ -1,0 +1,1 @@
+"""A long run of mixed load with faults: what must stay flat, does it?"""
