@@ -34,7 +34,7 @@ async def test_close_while_the_server_starts_leaves_no_connection(redis_url: str
     await asyncio.sleep(0.1)
     go_on.set()
     await closing
-    outcomes: list[Any] = await asyncio.gather(start, return_exceptions=True)
+    outcomes = await asyncio.gather(start, return_exceptions=True)
 
     pools = [pool.connections for pool in manager._pools.values()]
     left = [one for pool in pools for one in (*pool._available_connections, *pool._in_use_connections)]

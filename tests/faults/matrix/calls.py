@@ -34,7 +34,6 @@ class Call:
         make: Makes the call with a knowledge base, on behalf of a caller whose label no other has.
         judge: Says what is wrong with its answer to that caller.
         by_index: Whether it needs the search index.
-        in_thread: Whether it cannot do without a worker thread.
     """
 
     name: str
@@ -42,7 +41,6 @@ class Call:
     make: Callable[[Any, str], Awaitable[Any]]
     judge: Callable[[Any, str], Verdict]
     by_index: bool = False
-    in_thread: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,7 +143,7 @@ def search_in(mode: str) -> Call:
         found: Awaitable[Any] = kb.search(WORDS, 5, mode=mode, namespace=KEPT, timeout=TIMEOUT)
         return found
 
-    return Call(f"search {mode}", "read", make, judge_hits, by_index=True, in_thread=mode == "vector")
+    return Call(f"search {mode}", "read", make, judge_hits, by_index=True)
 
 
 def items_of(caller: str) -> list[dict[str, Any]]:

@@ -42,12 +42,16 @@ def growth(call: Call) -> bool:
     return call.kind == "add"
 
 
+def removal(call: Call) -> bool:
+    return call.kind == "remove"
+
+
 def searches(call: Call) -> bool:
     return call.by_index or call.kind == "health"
 
 
 def what_may_repeat(call: Call) -> bool:
-    return call.kind != "remove" and not call.in_thread
+    return call.kind != "remove"
 
 
 def idle(_: Stage) -> None:
@@ -65,7 +69,7 @@ class Fault:
         end: Ends it; the server answers when it returns.
         renew: Brings it about again, before each cell, where the calls themselves mend it.
         refuses: Which calls cannot succeed while it lasts.
-        repeats: Which calls must not so much as notice it, since what they lost is repeated.
+        repeats: Which calls must not so much as notice it.
         opens: Whether it is for the breaker to open.
         error: The error with which refused calls tell of it.
         proxied: Whether it is the proxy's.
@@ -322,7 +326,14 @@ def faults_of_the_server() -> Iterator[Fault]:
     module = ServerWithoutModule()
     stale = "the same, with `replica-serve-stale-data no` (`MASTERDOWN`)"
     elsewhere = "the address leads to a server with the same keys and without the search module"
-    yield Fault("maxmemory reached", "`OOM`, with `noeviction`", reach_memory_limit, lift_memory_limit, refuses=growth)
+    yield Fault(
+        "maxmemory reached",
+        "`OOM`, with `noeviction`; what makes room must go on",
+        reach_memory_limit,
+        lift_memory_limit,
+        refuses=growth,
+        repeats=removal,
+    )
     yield Fault("READONLY replica", "the server is a replica now", become_replica, become_primary, refuses=writes)
     yield Fault("replica without primary", stale, become_stale_replica, become_primary)
     yield Fault("password changed", "and every connection ended", change_password, restore_password, error=DENIED)
