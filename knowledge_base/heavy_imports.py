@@ -8,6 +8,7 @@ from importlib import import_module
 from types import ModuleType
 
 _lock = threading.RLock()
+_frozen = False
 
 
 def import_heavy(name: str) -> ModuleType:
@@ -23,11 +24,14 @@ def import_heavy(name: str) -> ModuleType:
 
 
 def freeze_imports() -> None:
-    """Takes what is alive now out of the garbage collector's runs.
+    """Takes what is alive now out of the garbage collector's runs, once in a process.
 
     LlamaIndex's modules make each full run of the collector stop every thread for 100 ms and more, however little
     there is to collect. What is frozen is still freed by its reference count.
     """
+    global _frozen
     with _lock:
-        gc.collect()
-        gc.freeze()
+        if not _frozen:
+            _frozen = True
+            gc.collect()
+            gc.freeze()
