@@ -88,7 +88,7 @@ async def guarded(stub_kb: KnowledgeBase) -> KnowledgeBase:
         (["x} | @principals:{user:ann"], {"open"}),
         (["\\", "\\*", "%", "?", "-user:zed", "!user:zed"], {"open"}),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value or ())),
 )
 async def test_fact_is_seen_by_its_principals_only(
     guarded: KnowledgeBase, principals: list[str] | None, visible: set[str]

@@ -174,7 +174,7 @@ REFUSED: list[Any] = [
     {"tags": {"gt": "a"}},
     {"metadata.n": {"gte": 1}},
     {"metadata.n": {"x": 1}},
-    {"metadata.n": [object()]},
+    {"metadata.n": [...]},
     {"metadata.n": float("nan")},
     {"metadata.n": float("inf")},
     {"metadata.n": "x" * 257},

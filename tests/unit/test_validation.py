@@ -156,7 +156,7 @@ def test_values_of_kinds_of_the_callers_own_become_plain() -> None:
         {"": 1},
         {None: 1},
         {"a": {1: 2}},
-        {"a": object()},
+        {"a": ...},
         {"a": b"x"},
         {"a": {1, 2}},
         {"a": float("nan")},
