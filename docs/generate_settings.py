@@ -43,7 +43,7 @@ can't be changed afterwards. A value that is refused raises `InvalidInputError`,
 setting and its variable; so does an unknown name within a part. `repr` shows no key and no
 password.
 
-Most calls also take `timeout=`, their own budget in seconds, in place of the one listed here.
+All calls but `start` and `close` also take `timeout=`, their own budget in seconds, in place of the one listed here.
 """
 
 

@@ -144,8 +144,8 @@ class OperationTimeoutError(UnavailableError, TimeoutError):
         self.spent_in = spent_in
 
     def __str__(self) -> str:
-        where = f" in {self.spent_in}" if self.spent_in else ""
-        return f"{self.operation} was not done within {self.budget:.3g} s (spent{where}); retry, or raise its timeout"
+        where = f" (spent in {self.spent_in})" if self.spent_in else ""
+        return f"{self.operation} was not done within {self.budget:.3g} s{where}; retry, or raise its timeout"
 
 
 class CircuitOpenError(UnavailableError):

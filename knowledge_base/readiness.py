@@ -14,7 +14,6 @@ from knowledge_base.embedding.service import EmbeddingService
 from knowledge_base.errors import IndexMismatchError, KnowledgeBaseError, OverloadedError, UnavailableError
 from knowledge_base.index.background import BackgroundIndexer
 from knowledge_base.index.generations import Generations
-from knowledge_base.index.pending import PendingFacts
 from knowledge_base.index.text_index import TextIndex
 from knowledge_base.types import Health, PartHealth, PoolStats
 
@@ -30,8 +29,7 @@ class Readiness:
         generations: Which index is live.
         embedding: The embedding model.
         texts: Searches by words.
-        background: Completes what waits for vectors.
-        pending: The record of what waits.
+        background: Completes what waits for vectors; started anew if it has died.
     """
 
     def __init__(
@@ -41,14 +39,12 @@ class Readiness:
         embedding: EmbeddingService,
         texts: TextIndex,
         background: BackgroundIndexer,
-        pending: PendingFacts,
     ) -> None:
         self._manager = manager
         self._generations = generations
         self._embedding = embedding
         self._texts = texts
         self._background = background
-        self._pending = pending
 
     async def health(self, namespace: str, limit: float) -> Health:
         """Says how every part is; raises nothing that an ill part causes.
@@ -57,6 +53,7 @@ class Readiness:
             namespace: Whose index is looked at.
             limit: Seconds for the parts, all of which are looked at at the same time.
         """
+        is_live = not self._background.has_died
         checks: dict[str, Callable[[], Awaitable[str]]] = {
             "redis": self._redis,
             "search": lambda: self._search(namespace),
@@ -68,7 +65,7 @@ class Readiness:
         found = await asyncio.gather(*(_examine(name, check, limit) for name, check in checks.items()))
         parts = dict(zip(checks, found, strict=True))
         return {
-            "live": self._background.is_running,
+            "live": is_live,
             "ready": all(part["ok"] for part in found),
             "parts": parts,
         }
@@ -109,8 +106,10 @@ class Readiness:
         return f"busiest: {busiest}, {pools[busiest]['in_use']} of {pools[busiest]['limit']} in use"
 
     async def _indexer(self) -> str:
-        if not self._background.is_running:
-            raise UnavailableError("the background task has ended; open the knowledge base again")
+        if self._background.has_died:
+            self._background.start()
+            raise UnavailableError("the background task had ended, and is started anew; report what the log says")
+        self._background.start()
         failure = self._background.failure
         return "runs" if failure is None else f"runs; waits after {failure}"
 

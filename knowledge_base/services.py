@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from contextvars import Context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
 
@@ -103,7 +103,7 @@ class Collaborators:
             limits,
         )
         self.statistics = Statistics(manager, self.repository, self.generations, self.embedding)
-        self.readiness = Readiness(manager, self.generations, self.embedding, texts, self.background, self.pending)
+        self.readiness = Readiness(manager, self.generations, self.embedding, texts, self.background)
         self.integrity = IntegrityCheck(self.statistics, self.pending, self.background)
 
 
@@ -187,7 +187,6 @@ class Services:
             limit: Seconds for all parts, which are looked at at the same time.
         """
         collaborators = self._collaborate()
-        collaborators.background.start()
         return await collaborators.readiness.health(self._settings.namespace, limit)
 
     async def close(self) -> None:
@@ -200,16 +199,20 @@ class Services:
 
     async def _close(self) -> None:
         budget = self._settings.timeouts.close
+        closing: list[Coroutine[Any, Any, Any]] = []
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
         if self._collaborators is not None:
-            await self._collaborators.background.close(budget / 4)
-            await self._collaborators.embedding.close(budget / 2)
+            await self._collaborators.background.close(budget / 8)
             self._collaborators.splitting.close()
-            await self._collaborators.splitting.wait_closed(budget / 8)
+            closing = [
+                self._collaborators.embedding.close(budget / 2),
+                self._collaborators.splitting.wait_closed(budget / 2),
+            ]
         if self._shared is None:
-            await self._manager.close()
+            closing.append(self._manager.close())
+        await asyncio.gather(*closing)
 
     def _refuse_when_closed(self) -> None:
         if self._closed:

@@ -16,6 +16,8 @@ from knowledge_base.errors import (
     UnavailableError,
 )
 
+TOO_MANY_CLIENTS = "max number of clients reached"
+
 _BY_TYPE: tuple[tuple[type[Exception], type[KnowledgeBaseError], str], ...] = (
     (driver.BusyLoadingError, UnavailableError, "Redis is loading its data; retry in a moment"),
     (
@@ -55,7 +57,7 @@ _BY_PREFIX: tuple[tuple[str, type[KnowledgeBaseError], str], ...] = (
     ("NOREPLICAS", UnavailableError, "Redis has too few replicas and refuses writes; mend its replication"),
     ("unknown command 'FT.", ServerRequirementError, ""),
     ("unknown command `FT.", ServerRequirementError, ""),
-    ("max number of clients reached", OverloadedError, "Redis connections"),
+    (TOO_MANY_CLIENTS, OverloadedError, "Redis connections"),
 )
 
 PIPELINE_PREFIX = " of pipeline caused error: "
@@ -88,6 +90,8 @@ def is_lost_connection(error: BaseException) -> bool:
     """
     cause = driver_cause(error)
     if not isinstance(cause, driver.ConnectionError | ConnectionError) or not is_failure(cause):
+        return False
+    if TOO_MANY_CLIENTS in str(cause):
         return False
     never_connected = (driver.MaxConnectionsError, ConnectionRefusedError, FileNotFoundError)
     return not isinstance(cause, never_connected) and not isinstance(cause.__context__, never_connected)

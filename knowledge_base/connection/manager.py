@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 PoolName = Literal["main", "search", "admin"]
 POOLS: tuple[PoolName, ...] = ("main", "search", "admin")
 ThreadsName = Literal["index", "jobs"]
-THREADS: tuple[ThreadsName, ...] = ("index", "jobs")
+CIRCUITS: dict[ThreadsName, str] = {"index": "LlamaIndex threads", "jobs": "LlamaIndex threads of jobs"}
 
 
 class _Pool:
@@ -65,7 +65,9 @@ class AsyncRedisManager:
     def __init__(self, settings: Settings | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.settings = settings or Settings()
         self.breaker = CircuitBreaker("Redis", self.settings.breaker, clock=clock)
-        self.thread_breaker = CircuitBreaker("LlamaIndex threads", self.settings.breaker, clock=clock)
+        self.thread_breakers: dict[ThreadsName, CircuitBreaker] = {
+            name: CircuitBreaker(circuit, self.settings.breaker, clock=clock) for name, circuit in CIRCUITS.items()
+        }
         self._embedded: EmbeddedServer | None = None
         if self.settings.redis_url is None:
             self._embedded = EmbeddedServer(
@@ -179,7 +181,7 @@ class AsyncRedisManager:
 
     def breakers(self) -> list[BreakerStats]:
         """Returns the state of the breakers."""
-        return [self.breaker.stats(), self.thread_breaker.stats()]
+        return [self.breaker.stats(), *(breaker.stats() for breaker in self.thread_breakers.values())]
 
     async def close(self) -> None:
         """Closes every connection and thread within ``timeouts.close``; leaves the embedded server."""
@@ -189,8 +191,10 @@ class AsyncRedisManager:
         budget = self.settings.timeouts.close
         for threads in self._index_threads.values():
             threads.refuse()
-        await asyncio.gather(*(pool.close(budget / 4) for pool in self._pools.values()))
-        await asyncio.gather(*(threads.close(budget / 4) for threads in self._index_threads.values()))
+        await asyncio.gather(
+            *(pool.close(budget / 4) for pool in self._pools.values()),
+            *(threads.close(budget / 4) for threads in self._index_threads.values()),
+        )
         if self._server_threads is not None:
             assert self._embedded is not None
             with contextlib.suppress(UnavailableError):
@@ -221,9 +225,9 @@ class AsyncRedisManager:
             return
         assert url is not None
         limits, timeouts = self.settings.limits, self.settings.timeouts
-        for kind in THREADS:
+        for kind, breaker in self.thread_breakers.items():
             self._index_threads[kind] = IndexThreads(
-                kind, url, self.settings, self.breaker, self.thread_breaker, self._suspect_server
+                kind, url, self.settings, self.breaker, breaker, self._suspect_server
             )
         for name in POOLS:
             guard = RedisGuard(name, limits.pool_connections, timeouts.redis, self.breaker, self._suspect_server)

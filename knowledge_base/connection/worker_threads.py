@@ -54,6 +54,7 @@ class WorkerThreads:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._abandoned = 0
+        self._awaited: set[asyncio.Future[Any]] = set()
         self._closed = False
 
     @property
@@ -104,6 +105,8 @@ class WorkerThreads:
         await self._enter(budget)
         budget -= loop.time() - started
         done: asyncio.Future[Result] = loop.create_future()
+        self._awaited.add(done)
+        done.add_done_callback(self._awaited.discard)
         job = self._job(loop, done, contextvars.copy_context(), function, args)
         self._submit(job)
         try:
@@ -130,7 +133,7 @@ class WorkerThreads:
             self._jobs.put(None)
 
     async def wait_closed(self, within: float) -> bool:
-        """Waits until every thread has ended.
+        """Waits until every thread has ended; in the end, tells those who wait for one that has not.
 
         Args:
             within: Seconds to wait at most.
@@ -142,6 +145,9 @@ class WorkerThreads:
         until = loop.time() + within
         while any(thread.is_alive() for thread in self._threads):
             if loop.time() >= until:
+                for done in list(self._awaited):
+                    if not done.done():
+                        done.set_exception(self._closed_error())
                 return False
             await asyncio.sleep(0.005)
         return True
@@ -159,7 +165,10 @@ class WorkerThreads:
 
     def _refuse_when_closed(self) -> None:
         if self._closed:
-            raise UnavailableError(f"the {self.name} threads are closed already; open the knowledge base again")
+            raise self._closed_error()
+
+    def _closed_error(self) -> UnavailableError:
+        return UnavailableError(f"the {self.name} threads are closed already; open the knowledge base again")
 
     def _submit(self, job: Job) -> None:
         if len(self._threads) < min(self._admission.in_use, self._limit):
@@ -180,7 +189,7 @@ class WorkerThreads:
     ) -> Job:
         def settle(result: Result | None, error: BaseException | None) -> None:
             self._admission.leave()
-            if done.cancelled():
+            if done.done():
                 return
             if error is not None:
                 done.set_exception(error)

@@ -86,9 +86,9 @@ class BackgroundIndexer:
         self._resting: dict[str, tuple[float, int]] = {}
 
     @property
-    def is_running(self) -> bool:
-        """Whether the task runs."""
-        return self._task is not None and not self._task.done()
+    def has_died(self) -> bool:
+        """Whether the task was started and has ended by itself."""
+        return self._task is not None and self._task.done()
 
     @property
     def failure(self) -> str | None:
@@ -108,7 +108,7 @@ class BackgroundIndexer:
 
     def start(self) -> None:
         """Starts the task, free of the caller's deadline and context."""
-        if not self.is_running:
+        if self._task is None or self._task.done():
             self._wake = asyncio.Event()
             loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._run(), name="kb-indexer", context=Context())
@@ -183,21 +183,22 @@ class BackgroundIndexer:
                     self._resting.pop(work.namespace, None)
                     done += 1
                 except Exception as error:  # noqa: BLE001 - one namespace must not hold up the others
-                    self._let_rest(work.namespace, error)
+                    self._let_rest(work.namespace)
                     failure = error
             due = busy
-        if failure is not None and not done:
-            raise failure
-        if not self._resting:
+        if failure is None and not self._resting:
             self._failure = None
+        elif failure is not None and done:
+            self._log(failure, failures=1)
+        elif failure is not None:
+            raise failure
 
     def _is_resting(self, namespace: str) -> bool:
         return time.monotonic() < self._resting.get(namespace, (0.0, 0))[0]
 
-    def _let_rest(self, namespace: str, error: Exception) -> None:
+    def _let_rest(self, namespace: str) -> None:
         failures = self._resting.get(namespace, (0.0, 0))[1] + 1
         self._resting[namespace] = (time.monotonic() + _backoff(failures), failures)
-        self._log(error, failures)
 
     async def _next_namespaces(self, first: Sequence[str]) -> list[str]:
         if not self._unseen:

@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.connection.scripts import LuaScript
-from knowledge_base.errors import ServerRequirementError, UnavailableError
+from knowledge_base.errors import PermissionDeniedError, ServerRequirementError, UnavailableError
 from knowledge_base.index.schema import Generation, text_index_command, vector_index_command
 from knowledge_base.keyspace import NAMESPACES_KEY, Keyspace
 
@@ -117,10 +117,11 @@ class Generations:
         return generation, empty == "1"
 
     async def _made_whole(self, generation: Generation, nothing_stored: bool) -> Generation:
-        client = await self._manager.main()
-        await client.sadd(NAMESPACES_KEY, generation.namespace)  # type: ignore[misc]
         names = (generation.text_index, generation.vector_index)
         missing = [name for name in names if await self._indexed_share(name) is None]
+        if missing:
+            client = await self._manager.main()
+            await client.sadd(NAMESPACES_KEY, generation.namespace)  # type: ignore[misc]
         if missing and not nothing_stored:
             generation = await self._rebuilt(generation)
         else:
@@ -139,7 +140,8 @@ class Generations:
         )
         live = replace(generation, build=int(build))
         self._known[generation.namespace] = (self._clock(), live)
-        logger.warning("made a search index anew that had vanished", extra={"build": live.build})
+        extra = {"knowledge_namespace": live.namespace, "build": live.build}
+        logger.warning("made a search index anew that had vanished", extra=extra)
         for name in (generation.text_index, generation.vector_index):
             await self._drop(name)
         return live
@@ -168,6 +170,8 @@ class Generations:
         client = await self._manager.main()
         try:
             await client.execute_command("FT.DROPINDEX", name)
+        except PermissionDeniedError:
+            logger.warning("the Redis user may not drop an index that is not used any more", extra={"index": name})
         except ResponseError as error:
             if not is_missing_index(error):
                 raise

@@ -56,7 +56,7 @@ class PendingFacts:
         self._claim = LuaScript("knowledge_base.index", "claim")
         self._refuse = LuaScript("knowledge_base.index", "refuse")
         self._forget = LuaScript("knowledge_base.index", "forget", repeatable=True)
-        self._unpark = LuaScript("knowledge_base.index", "unpark", repeatable=True)
+        self._unpark = LuaScript("knowledge_base.index", "unpark")
         self._collect = LuaScript("knowledge_base.index", "collect", repeatable=True)
 
     @property

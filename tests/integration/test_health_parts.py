@@ -245,14 +245,18 @@ async def test_indexer_that_waits_says_for_what(open_kb: Any, stub_embedding: St
     assert (health["live"], health["parts"]["indexer"]["ok"]) == (True, True)
 
 
-async def test_base_whose_background_has_ended_is_not_ready(stub_kb: KnowledgeBase) -> None:
+async def test_base_whose_background_has_died_says_so_once_and_starts_it_anew(stub_kb: KnowledgeBase) -> None:
     await stub_kb.store_fact("penguins swim")
     services = await stub_kb._services.start()
+    task = services.background._task
+    assert task is not None
+    task.cancel()
+    await asyncio.wait({task})
 
-    await services.background.close(10.0)
-    parts = await services.readiness.health(stub_kb.settings.namespace, 3.0)
+    first, second = await stub_kb.health(), await stub_kb.health()
 
-    assert (parts["live"], parts["ready"], ill(parts)) == (False, False, {"indexer"})
+    assert (first["live"], first["ready"], ill(first)) == (False, False, {"indexer"})
+    assert (second["live"], second["ready"], ill(second)) == (True, True, set())
 
 
 async def test_those_who_ask_at_once_all_get_their_answer(stub_kb: KnowledgeBase) -> None:

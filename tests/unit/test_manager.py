@@ -301,7 +301,7 @@ async def test_hung_work_counts_against_the_threads_and_a_refused_one_against_no
         released.set()
 
     failures = {breaker["name"]: breaker["failures"] for breaker in hasty_manager.breakers()}
-    assert failures == {"Redis": 0, "LlamaIndex threads": 1}
+    assert failures == {"Redis": 0, "LlamaIndex threads": 1, "LlamaIndex threads of jobs": 0}
 
 
 async def test_health_says_how_it_is_and_raises_nothing(
