@@ -418,7 +418,7 @@ class KnowledgeBase:
         progress: Progress | None = None,
         timeout: float | None = None,
     ) -> IntegrityReport:
-        """Lists the facts that are not found by meaning: those that wait for it, and those that were given up.
+        """Counts the facts that still wait to be found by meaning, and lists those that were given up.
 
         Args:
             repair: Whether those that were given up are tried again.

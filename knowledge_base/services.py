@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from contextvars import Context
@@ -13,7 +14,7 @@ from redis.exceptions import ResponseError
 from knowledge_base.admin.integrity import IntegrityCheck
 from knowledge_base.connection.deadline import deadline
 from knowledge_base.connection.manager import AsyncRedisManager
-from knowledge_base.connection.worker_threads import WorkerThreads
+from knowledge_base.connection.workload import WorkloadThreads
 from knowledge_base.embedding.service import EmbeddingService
 from knowledge_base.errors import InvalidInputError, KnowledgeBaseError, UnavailableError
 from knowledge_base.facts.bulk import BulkWriter
@@ -38,10 +39,12 @@ from knowledge_base.retrieval.passage_reader import PassageReader
 from knowledge_base.retrieval.searcher import Searcher
 from knowledge_base.settings import Settings, names_database_zero
 from knowledge_base.statistics import Statistics
-from knowledge_base.types import Health
+from knowledge_base.types import Health, PoolStats
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
+
+logger = logging.getLogger(__name__)
 
 LOADING_SECONDS = 30.0
 SPLITTING_THREADS = 1
@@ -61,7 +64,7 @@ class Collaborators:
         limits = settings.limits
         analyzer = Analyzer()
         compiler = FilterCompiler(limits.filter_clauses)
-        self.splitting = WorkerThreads("splitting", threads=SPLITTING_THREADS, waiting=SPLITTING_WAITING, yielding=True)
+        self.splitting = WorkloadThreads("splitting", threads=SPLITTING_THREADS, waiting=SPLITTING_WAITING)
         self.embedding = EmbeddingService(
             settings.embedding, timeout=settings.timeouts.embedding, breaker=settings.breaker, model=embed_model
         )
@@ -102,8 +105,18 @@ class Collaborators:
             settings.retrieval,
             limits,
         )
-        self.statistics = Statistics(manager, self.repository, self.generations, self.embedding)
-        self.readiness = Readiness(manager, self.generations, self.embedding, texts, self.background)
+
+        def pools() -> dict[str, PoolStats]:
+            admissions = {
+                "searches": self.searcher.admission,
+                "stores": self.writer.admission,
+                "jobs": self.bulk.admission,
+            }
+            used = {name: admission.stats() for name, admission in admissions.items()}
+            return manager.stats() | self.embedding.stats() | self.splitting.stats() | used
+
+        self.statistics = Statistics(manager, self.repository, self.generations, self.embedding, pools)
+        self.readiness = Readiness(manager, self.generations, self.embedding, texts, self.background, pools)
         self.integrity = IntegrityCheck(self.statistics, self.pending, self.background)
 
 
@@ -205,14 +218,17 @@ class Services:
             await asyncio.gather(self._loading, return_exceptions=True)
         if self._collaborators is not None:
             await self._collaborators.background.close(budget / 8)
-            self._collaborators.splitting.close()
             closing = [
                 self._collaborators.embedding.close(budget / 2),
-                self._collaborators.splitting.wait_closed(budget / 2),
+                self._collaborators.splitting.close(budget / 2),
             ]
         if self._shared is None:
             closing.append(self._manager.close())
-        await asyncio.gather(*closing)
+        # Each is closed, whatever comes of the others.
+        outcomes = await asyncio.gather(*closing, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     def _refuse_when_closed(self) -> None:
         if self._closed:
@@ -231,6 +247,5 @@ class Services:
             await collaborators.splitter.preload()
             if self._settings.freeze_imports:
                 await collaborators.splitting.to_thread(freeze_imports, step="loading", limit=LOADING_SECONDS)
-        except KnowledgeBaseError:
-            # Whoever needs them loads them again and is told what is wrong.
-            return
+        except Exception as error:  # noqa: BLE001 - whoever needs them loads them again and is told what is wrong
+            logger.info("loading failed", extra={"reason": type(error).__name__})

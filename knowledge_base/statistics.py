@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -12,7 +13,7 @@ from knowledge_base.facts.repository import FactRepository
 from knowledge_base.index.generations import Generations, is_missing_index
 from knowledge_base.index.schema import Generation
 from knowledge_base.keyspace import Keyspace
-from knowledge_base.types import DetailedStats, Stats
+from knowledge_base.types import DetailedStats, PoolStats, Stats
 
 BYTES_PER_MEGABYTE = 1_048_576
 MEMORY_FIELD = "total_index_memory_sz_mb"
@@ -27,6 +28,7 @@ class Statistics:
         repository: Removes what has expired, so that it is not counted.
         generations: Which index is live.
         embedding: The embedding model.
+        pools: Gives the use of all that is limited.
     """
 
     def __init__(
@@ -35,11 +37,13 @@ class Statistics:
         repository: FactRepository,
         generations: Generations,
         embedding: EmbeddingService,
+        pools: Callable[[], dict[str, PoolStats]],
     ) -> None:
         self._manager = manager
         self._repository = repository
         self._generations = generations
         self._embedding = embedding
+        self._pools = pools
 
     async def counts(self, namespace: str) -> Stats:
         """Returns the counts of a namespace, from counters that each change keeps.
@@ -95,7 +99,7 @@ class Statistics:
             "redis_memory_bytes": int(memory["used_memory"]),
             "redis_version": str(server.get("valkey_version") or server["redis_version"]),
             "search_version": await self._search_version(),
-            "pools": self._manager.stats() | self._embedding.stats(),
+            "pools": self._pools(),
             "breakers": [*self._manager.breakers(), *self._embedding.breakers()],
         }
 

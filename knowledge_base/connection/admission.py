@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from knowledge_base.connection.deadline import enter_step
 from knowledge_base.errors import OverloadedError
+from knowledge_base.types import PoolStats
 
 
 class Admission:
@@ -24,9 +25,22 @@ class Admission:
     def __init__(self, resource: str, places: int, waiting: int | None = None) -> None:
         self._resource = resource
         self._places = asyncio.Semaphore(places)
+        self._limit = places
         self._most_waiting = waiting
         self._in_use = 0
         self._waiting = 0
+
+    def stats(self) -> PoolStats:
+        """Returns the use of the places."""
+        return {
+            "connections": self._in_use,
+            "in_use": self._in_use,
+            "waiting": self._waiting,
+            "limit": self._limit,
+            "waiting_limit": self._most_waiting,
+            "retried": 0,
+            "abandoned": 0,
+        }
 
     @property
     def in_use(self) -> int:

@@ -50,6 +50,11 @@ def current_deadline() -> Deadline | None:
     return _current.get()
 
 
+def forget_deadline() -> None:
+    """Lets what runs in this context have a deadline of its own, or none."""
+    _current.set(None)
+
+
 def enter_step(step: str, limit: float) -> float:
     """Names the step that begins and returns the seconds that it may take.
 

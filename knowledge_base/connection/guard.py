@@ -79,6 +79,7 @@ class RedisGuard:
                         raise
                 self._retried += 1
                 await pause_before_retry()
+                self._breaker.check()
                 return await self._exchange(command, exchange, enter_step(f"Redis {command}", self.timeout))
 
     async def close(self, within: float) -> None:

@@ -79,6 +79,7 @@ class AsyncRedisManager:
         self._lock: asyncio.Lock | None = None
         self._ready = False
         self._closed = False
+        self._closing: asyncio.Future[None] | None = None
         self._failed_starts = 0
         self._start_error: KnowledgeBaseError | None = None
 
@@ -185,9 +186,13 @@ class AsyncRedisManager:
 
     async def close(self) -> None:
         """Closes every connection and thread within ``timeouts.close``; leaves the embedded server."""
-        if self._closed:
-            return
-        self._closed, self._ready = True, False
+        if self._closing is None:
+            self._closed, self._ready = True, False
+            self._closing = asyncio.ensure_future(self._close())
+        # Whoever gives up waiting does not leave it half closed.
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         budget = self.settings.timeouts.close
         for threads in self._index_threads.values():
             threads.refuse()

@@ -108,7 +108,11 @@ class WorkerThreads:
         self._awaited.add(done)
         done.add_done_callback(self._awaited.discard)
         job = self._job(loop, done, contextvars.copy_context(), function, args)
-        self._submit(job)
+        try:
+            self._submit(job)
+        except OverloadedError:
+            self._awaited.discard(done)
+            raise
         try:
             async with asyncio.timeout(budget):
                 return await asyncio.shield(done)
@@ -175,8 +179,12 @@ class WorkerThreads:
             thread = threading.Thread(
                 target=_serve, args=(self._jobs, self._yielding), name=f"kb-{self.name}", daemon=True
             )
+            try:
+                thread.start()
+            except RuntimeError:
+                self._admission.leave()
+                raise OverloadedError(f"the {self.name} threads") from None
             self._threads.append(thread)
-            thread.start()
         self._jobs.put(job)
 
     def _job(

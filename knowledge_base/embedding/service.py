@@ -70,7 +70,11 @@ class EmbeddingService:
         # Who asks waits for an answer; passages do not: they leave room, and threads, for queries.
         self._query_threads = WorkerThreads("query embedding", threads=settings.threads, waiting=waiting)
         self._passage_threads = WorkerThreads(
-            "passage embedding", threads=settings.threads, waiting=waiting, yielding=True
+            "passage embedding",
+            threads=settings.threads,
+            waiting=waiting,
+            # A model of the caller's may start threads and processes, which would inherit the priority.
+            yielding=model is None and settings.provider == "local",
         )
         self._admission = Admission("the embedding model", requests, waiting)
         kept_free = max(1, requests // KEPT_FREE_FOR_QUERIES) if requests > 1 else 0
@@ -111,7 +115,7 @@ class EmbeddingService:
         """
         loaded = await self.load()
         if self._dimension is None:
-            vectors = await self._request(loaded, ["dimension"], query=False)
+            vectors = await self._request(loaded, ["dimension"], query=False, awaited=True)
             dimension = len(vectors[0]) if vectors else 0
             _check(vectors, 1, dimension)
             self._dimension = dimension
@@ -216,20 +220,24 @@ class EmbeddingService:
         _check(vectors, len(texts), dimension)
         return vectors
 
-    async def _request(self, loaded: LoadedModel, texts: list[str], *, query: bool) -> list[Vector]:
+    async def _request(
+        self, loaded: LoadedModel, texts: list[str], *, query: bool, awaited: bool | None = None
+    ) -> list[Vector]:
         self._breaker.check()
-        if query:
+        if query or awaited:
             async with self._admission.place(self._timeout):
-                return await self._attempt(loaded, texts, query=True)
+                return await self._attempt(loaded, texts, query, self._query_threads)
         async with self._passage_admission.place(self._timeout), self._admission.place(self._timeout):
-            return await self._attempt(loaded, texts, query=False)
+            return await self._attempt(loaded, texts, query, self._passage_threads)
 
-    async def _attempt(self, loaded: LoadedModel, texts: list[str], *, query: bool) -> list[Vector]:
+    async def _attempt(
+        self, loaded: LoadedModel, texts: list[str], query: bool, threads: WorkerThreads
+    ) -> list[Vector]:
         # A call that is too late to begin says nothing about the model.
         enter_step(STEP, self._timeout)
         with self._breaker.attempt() as attempt:
             try:
-                vectors = await self._call(loaded, texts, query=query)
+                vectors = await self._call(loaded, texts, query, threads)
             except (TimeoutError, OperationTimeoutError) as error:
                 attempt.failed()
                 if isinstance(error, OperationTimeoutError):
@@ -250,7 +258,7 @@ class EmbeddingService:
             attempt.succeeded()
             return vectors
 
-    async def _call(self, loaded: LoadedModel, texts: list[str], *, query: bool) -> list[Vector]:
+    async def _call(self, loaded: LoadedModel, texts: list[str], query: bool, threads: WorkerThreads) -> list[Vector]:
         model = loaded.model
         if not loaded.awaits:
             embed: Callable[[], list[Vector]] = (
@@ -258,7 +266,6 @@ class EmbeddingService:
                 if query
                 else (lambda: model.get_text_embedding_batch(texts))
             )
-            threads = self._query_threads if query else self._passage_threads
             return await threads.to_thread(embed, step=STEP, limit=self._timeout)
         pending: Awaitable[list[Vector]] = (
             asyncio.gather(*(model.aget_query_embedding(text) for text in texts))

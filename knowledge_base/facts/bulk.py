@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import groupby, islice
 from typing import Any, NamedTuple
 
 from knowledge_base.connection.admission import Admission
 from knowledge_base.connection.driver_errors import translated
-from knowledge_base.connection.workload import job
+from knowledge_base.connection.workload import call_outside, job
 from knowledge_base.errors import InvalidInputError, KnowledgeBaseError, UnavailableError, VersionConflictError
 from knowledge_base.facts.draft import FactDraft, draft_item
 from knowledge_base.facts.parts import FactParts, PartMaker
@@ -70,7 +70,7 @@ class BulkWriter:
         self._generations = generations
         self._limits = limits
         self._wait = timeouts.bulk
-        self._admission = Admission("jobs", limits.concurrent_jobs, limits.waiting_jobs)
+        self.admission = Admission("jobs", limits.concurrent_jobs, limits.waiting_jobs)
 
     async def store(self, facts: Iterable[Any], namespace: str, progress: Progress | None) -> BulkResult:
         """Stores facts in batches and indexes each batch.
@@ -92,7 +92,7 @@ class BulkWriter:
         result = _empty_result()
         items = enumerate(facts)
         async with self._job():
-            while batch := list(islice(items, BATCH)):
+            while batch := call_outside(_next_batch, items):
                 async with _cut_short(result):
                     await self._store_batch(batch, namespace, result)
                 if not result["completed"]:
@@ -129,7 +129,7 @@ class BulkWriter:
 
     @asynccontextmanager
     async def _job(self) -> AsyncIterator[None]:
-        async with self._admission.place(self._wait):
+        async with self.admission.place(self._wait):
             with job():
                 yield
 
@@ -221,6 +221,10 @@ class BulkWriter:
                 raise
 
 
+def _next_batch(items: Iterator[tuple[int, Any]]) -> list[tuple[int, Any]]:
+    return list(islice(items, BATCH))
+
+
 def _empty_result() -> BulkResult:
     return {"processed": 0, "succeeded": 0, "duplicates": 0, "failed": [], "completed": True}
 
@@ -233,7 +237,7 @@ def _fail(result: BulkResult, index: int, error: Exception) -> None:
 
 def _report(progress: Progress | None, done: int, total: int) -> None:
     if progress is not None:
-        progress(done, total)
+        call_outside(progress, done, total)
 
 
 @asynccontextmanager

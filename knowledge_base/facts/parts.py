@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from knowledge_base.connection.worker_threads import WorkerThreads
+from knowledge_base.connection.workload import WorkloadThreads
 from knowledge_base.embedding.service import EmbeddingService
 from knowledge_base.errors import InvalidInputError
 from knowledge_base.index.filters import metadata_labels
@@ -58,7 +58,7 @@ class PartMaker:
     """
 
     def __init__(
-        self, splitter: PassageSplitter, embedding: EmbeddingService, threads: WorkerThreads, limit: float
+        self, splitter: PassageSplitter, embedding: EmbeddingService, threads: WorkloadThreads, limit: float
     ) -> None:
         self._splitter = splitter
         self._embedding = embedding

@@ -90,7 +90,7 @@ class FactWriter:
         self._indexer = indexer
         self._background = background
         self._timeouts = timeouts
-        self._admission = Admission("stores", limits.concurrent_stores, limits.waiting_stores)
+        self.admission = Admission("stores", limits.concurrent_stores, limits.waiting_stores)
 
     async def store(self, draft: FactDraft, *, wait_indexed: bool) -> StoreResult:
         """Stores a fact, and waits for its vectors if asked to and possible.
@@ -109,7 +109,7 @@ class FactWriter:
             OverloadedError: Too many stores wait already, or its turn did not come in time.
             UnavailableError: Redis could not be reached; it may or may not be stored, and may be stored again.
         """
-        async with self._admission.place(self._timeouts.store):
+        async with self.admission.place(self._timeouts.store):
             return await self._store(draft, wait_indexed=wait_indexed)
 
     async def _store(self, draft: FactDraft, *, wait_indexed: bool) -> StoreResult:
@@ -177,7 +177,7 @@ class FactWriter:
             OverloadedError: Too many stores wait already, or its turn did not come in time.
             UnavailableError: Redis could not be reached.
         """
-        async with self._admission.place(self._timeouts.update):
+        async with self.admission.place(self._timeouts.update):
             return await self._change(namespace, fact_id, change, principals, expected_version)
 
     async def _change(

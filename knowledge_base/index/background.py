@@ -10,6 +10,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 
+from redis.exceptions import ResponseError
+
 from knowledge_base.connection.deadline import deadline
 from knowledge_base.connection.hashes import read_hashes
 from knowledge_base.connection.manager import AsyncRedisManager
@@ -30,8 +32,8 @@ BATCH = 32
 LOOKING_SECONDS = 10.0
 """Budget for finding out what waits, and for removing what has expired."""
 
-BATCH_SECONDS = 120.0
-"""Budget for indexing one batch."""
+GROUP_SECONDS = 120.0
+"""Budget for indexing what is embedded and settled together."""
 
 IDLE_SECONDS = 2.0
 """Pause when nothing waits."""
@@ -130,7 +132,7 @@ class BackgroundIndexer:
         self._task = None
         if self._left:
             # Whoever comes next need not wait until the lease of this process ends.
-            with contextlib.suppress(KnowledgeBaseError):
+            with contextlib.suppress(KnowledgeBaseError, ResponseError):
                 async with deadline("leaving pending facts", within / CANCELLATIONS):
                     await self._release_left()
 
@@ -210,11 +212,15 @@ class BackgroundIndexer:
 
     async def _release_left(self) -> list[str]:
         namespaces: list[str] = []
-        while self._left:
-            namespace, fact_ids = self._left.popitem()
+        for namespace in [name for name in self._left if not self._is_resting(name)]:
+            fact_ids = self._left.pop(namespace)
             namespaces.append(namespace)
             try:
                 await self._pending.release(namespace, fact_ids)
+            except ResponseError as error:
+                # They are on record, and are taken when their lease ends.
+                self._let_rest(namespace)
+                self._log(error, failures=1)
             except BaseException:
                 self.leave(namespace, list(fact_ids))
                 raise
@@ -231,26 +237,30 @@ class BackgroundIndexer:
         return work.indexing and await self._index_batch(work.namespace)
 
     async def _index_batch(self, namespace: str) -> bool:
-        async with deadline("indexing pending facts", BATCH_SECONDS):
+        async with deadline("finding pending facts", LOOKING_SECONDS):
             claimed = await self._pending.claim(namespace, BATCH)
-            if not claimed:
-                return False
-            mine = set(claimed)
-            try:
-                with self._pending.held(namespace, mine):
+        if not claimed:
+            return False
+        mine = set(claimed)
+        try:
+            with self._pending.held(namespace, mine):
+                async with deadline("reading pending facts", LOOKING_SECONDS):
                     generation = await self._indexer.generation(namespace)
-                    sets = await self._read(generation, claimed)
-                    for group in passage_groups(sets):
+                    sets = await self._read(generation, claimed, mine)
+                for group in passage_groups(sets):
+                    # What a group has got when its time is over, it need not get again.
+                    async with deadline("indexing pending facts", GROUP_SECONDS):
                         await self._index_group(generation, group, mine)
-            except BaseException:
-                with contextlib.suppress(KnowledgeBaseError):
+        except BaseException:
+            with contextlib.suppress(KnowledgeBaseError, ResponseError):
+                async with deadline("leaving pending facts", LOOKING_SECONDS):
                     await self._pending.release(namespace, mine)
-                raise
-            return len(claimed) == BATCH
+            raise
+        return len(claimed) == BATCH
 
     async def _index_group(self, generation: Generation, group: Sequence[PassageSet], mine: set[str]) -> None:
         try:
-            await self._indexer.index(generation, group)
+            await self._indexer.index(generation, group, only_missing=True)
         except UnavailableError as error:
             if not is_embedding_failure(error):
                 raise
@@ -279,7 +289,7 @@ class BackgroundIndexer:
         else:
             logger.info("the model refuses a fact", extra=extra)
 
-    async def _read(self, generation: Generation, fact_ids: Sequence[str]) -> list[PassageSet]:
+    async def _read(self, generation: Generation, fact_ids: Sequence[str], mine: set[str]) -> list[PassageSet]:
         client = await self._manager.main()
         facts = [Keyspace(generation.namespace).fact(fact_id) for fact_id in fact_ids]
         revisions = [row async for rows in read_hashes(client, facts, ["revision", "passages"]) for row in rows]
@@ -294,11 +304,18 @@ class BackgroundIndexer:
             await self._pending.forget(generation.namespace, gone)
         passages = [f"{generation.passage_prefix}:{name.node_id}" for name in names]
         found = [row[0] async for rows in read_hashes(client, passages, ["text"]) for row in rows]
-        texts: dict[tuple[str, str], list[str]] = {}
+        texts: dict[tuple[str, str], list[str | None]] = {}
         for name, text in zip(names, found, strict=True):
-            if text is not None:
-                texts.setdefault((name.fact_id, name.revision), []).append(text)
-        return [PassageSet(fact_id, revision, parts) for (fact_id, revision), parts in texts.items()]
+            texts.setdefault((name.fact_id, name.revision), []).append(text)
+        sets: list[PassageSet] = []
+        for (fact_id, revision), parts in texts.items():
+            whole = [part for part in parts if part is not None]
+            if len(whole) == len(parts):
+                sets.append(PassageSet(fact_id, revision, whole))
+            else:
+                # Unless it was changed just now, something else has written to its passages.
+                await self._put_off(generation.namespace, fact_id, "some of its passages are missing", mine)
+        return sets
 
 
 def _backoff(failures: int) -> float:

@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.connection.scripts import LuaScript
-from knowledge_base.errors import PermissionDeniedError, ServerRequirementError, UnavailableError
+from knowledge_base.errors import KnowledgeBaseError, PermissionDeniedError, ServerRequirementError, UnavailableError
 from knowledge_base.index.schema import Generation, text_index_command, vector_index_command
 from knowledge_base.keyspace import NAMESPACES_KEY, Keyspace
 
@@ -86,6 +86,8 @@ class Generations:
         if generation is not None and generation in self._checked:
             return generation
         async with self._lock(namespace):
+            client = await self._manager.main()
+            await client.sadd(NAMESPACES_KEY, namespace)  # type: ignore[misc]
             return await self._made_whole(*await self._recorded(namespace, model, dimension))
 
     async def make_whole(self, generation: Generation) -> Generation:
@@ -104,8 +106,10 @@ class Generations:
         namespace = generation.namespace
         async with self._lock(namespace):
             live, nothing_stored = await self._recorded(namespace, generation.model, generation.dimension)
-            if live != generation and live in self._checked:
+            if live.build > generation.build and live in self._checked:
                 return live
+            # Builds begin anew when the server was emptied.
+            self._checked -= {generation, live}
             return await self._made_whole(live, nothing_stored)
 
     async def _recorded(self, namespace: str, model: str, dimension: int) -> tuple[Generation, bool]:
@@ -139,6 +143,8 @@ class Generations:
             client, [Keyspace(generation.namespace).generation], [generation.number, generation.build, new.build]
         )
         live = replace(generation, build=int(build))
+        if live.build == generation.build:
+            raise UnavailableError(f"the index of namespace {live.namespace!r} was changed meanwhile; retry")
         self._known[generation.namespace] = (self._clock(), live)
         extra = {"knowledge_namespace": live.namespace, "build": live.build}
         logger.warning("made a search index anew that had vanished", extra=extra)
@@ -213,7 +219,12 @@ class Generations:
     def _remember(self, namespace: str, fields: list[str | None]) -> Generation | None:
         number, model, dimension, build = fields
         generation = None
-        if number is not None and model is not None and dimension is not None:
-            generation = Generation(namespace, int(number), model, int(dimension), int(build or 1))
+        if number is not None:
+            try:
+                generation = Generation(namespace, int(number), str(model), int(dimension or ""), int(build or 1))
+            except ValueError:
+                raise KnowledgeBaseError(
+                    f"the record of the index of namespace {namespace!r} is damaged: something else has written to it"
+                ) from None
         self._known[namespace] = (self._clock(), generation)
         return generation

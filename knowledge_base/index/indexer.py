@@ -11,7 +11,7 @@ from knowledge_base.embedding.service import EmbeddingService
 from knowledge_base.errors import IndexMismatchError
 from knowledge_base.index.generations import Generations
 from knowledge_base.index.pending import PendingFacts
-from knowledge_base.index.schema import Generation
+from knowledge_base.index.schema import VECTOR_FIELD, Generation
 from knowledge_base.index.vector_index import EmbeddedPassage, VectorIndex
 from knowledge_base.keyspace import Keyspace, PartName
 
@@ -84,12 +84,15 @@ class Indexer:
         await self._pending.expect(generation.namespace, item.fact_id, item.revision)
         await self._embed(generation, [item])
 
-    async def index(self, generation: Generation, sets: Sequence[PassageSet]) -> list[bool]:
+    async def index(
+        self, generation: Generation, sets: Sequence[PassageSet], *, only_missing: bool = False
+    ) -> list[bool]:
         """Embeds passages, writes their vectors and marks the facts as indexed.
 
         Args:
             generation: Where to.
-            sets: The passages of facts that are recorded as pending, and held by the caller.
+            sets: The passages of facts that are recorded as pending.
+            only_missing: Whether to look first which passages have their vectors already.
 
         Returns:
             For each, whether the fact is indexed now.
@@ -100,7 +103,7 @@ class Indexer:
         indexed: list[bool] = []
         with self._pending.held(generation.namespace, [item.fact_id for item in sets]):
             for group in passage_groups(sets):
-                await self._embed(generation, group)
+                await self._embed(generation, group, only_missing=only_missing)
                 indexed += await self.settle(generation, group)
         return indexed
 
@@ -118,7 +121,7 @@ class Indexer:
         client = await self._manager.main()
         calls: list[Call] = [
             (
-                [keys.fact(item.fact_id), keys.pending, keys.attempts, keys.inserts],
+                [keys.fact(item.fact_id), keys.pending, keys.attempts, keys.inserts, keys.parked],
                 [
                     item.fact_id,
                     item.revision,
@@ -131,9 +134,13 @@ class Indexer:
         replies = [await self._settle(client, *calls[0])] if len(calls) == 1 else await self._settle.many(client, calls)
         return [reply == 1 for reply in replies]
 
-    async def _embed(self, generation: Generation, sets: Sequence[PassageSet]) -> None:
+    async def _embed(self, generation: Generation, sets: Sequence[PassageSet], *, only_missing: bool = False) -> None:
         names = [PartName(item.fact_id, item.revision, at) for item in sets for at in range(len(item.texts))]
         texts = [text for item in sets for text in item.texts]
+        if only_missing:
+            there = await self._have_vectors(generation, names)
+            texts = [text for text, is_there in zip(texts, there, strict=True) if not is_there]
+            names = [name for name, is_there in zip(names, there, strict=True) if not is_there]
         for begin in range(0, len(texts), PASSAGES_AT_ONCE):
             some = slice(begin, begin + PASSAGES_AT_ONCE)
             vectors = await self._embedding.embed_passages(texts[some])
@@ -143,6 +150,16 @@ class Indexer:
                 raise IndexMismatchError(generation.namespace, given, generation.identity)
             rows = [EmbeddedPassage(*row) for row in zip(names[some], texts[some], vectors, strict=True)]
             await self._vectors.insert(generation, rows)
+
+    async def _have_vectors(self, generation: Generation, names: Sequence[PartName]) -> list[bool]:
+        client = await self._manager.main()
+        found: list[bool] = []
+        for begin in range(0, len(names), PASSAGES_AT_ONCE):
+            pipeline = client.pipeline(transaction=False)
+            for name in names[begin : begin + PASSAGES_AT_ONCE]:
+                pipeline.hexists(f"{generation.passage_prefix}:{name.node_id}", VECTOR_FIELD)
+            found += await pipeline.execute()
+        return found
 
 
 def passage_groups(sets: Sequence[PassageSet]) -> Iterator[list[PassageSet]]:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from knowledge_base.connection.worker_threads import WorkerThreads
+from knowledge_base.connection.workload import WorkloadThreads
 from knowledge_base.heavy_imports import import_heavy
 from knowledge_base.index.analysis import Analyzer
 from knowledge_base.settings import ChunkingSettings
@@ -59,7 +59,7 @@ class PassageSplitter:
         analyzer: Gives the stems.
     """
 
-    def __init__(self, settings: ChunkingSettings, threads: WorkerThreads, analyzer: Analyzer) -> None:
+    def __init__(self, settings: ChunkingSettings, threads: WorkloadThreads, analyzer: Analyzer) -> None:
         self._settings = settings
         self._threads = threads
         self._analyzer = analyzer

@@ -8,7 +8,9 @@ import json
 import random
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from redis.exceptions import ResponseError
 
 from knowledge_base.clock import iso_time, now_ms
 from knowledge_base.connection.manager import AsyncRedisManager
@@ -82,6 +84,8 @@ class PendingFacts:
                     pipeline.zcount(name, "-inf", now)
             # A key that something else has written to concerns its namespace only.
             counts = await pipeline.execute(raise_on_error=False)
+            if all(isinstance(count, Exception) for count in counts):
+                raise counts[0]
             for at, namespace in enumerate(some):
                 found_here = counts[3 * at : 3 * at + 3]
                 work = Work(namespace, *(isinstance(count, int) and count > 0 for count in found_here))
@@ -167,8 +171,11 @@ class PendingFacts:
             namespace: Where to look.
         """
         client = await self._manager.main()
-        rows: dict[str, str] = await client.hgetall(Keyspace(namespace).parked)  # type: ignore[misc]
-        found = [(json.loads(row), fact_id) for fact_id, row in rows.items()]
+        found: list[tuple[dict[str, Any], str]] = []
+        cursor = -1
+        while cursor:
+            cursor, rows = await client.hscan(Keyspace(namespace).parked, max(cursor, 0), count=COLLECTED_AT_ONCE)
+            found += [(json.loads(row), fact_id) for fact_id, row in rows.items()]
         found.sort(key=lambda item: (item[0]["since"], item[1]))
         return [
             {
@@ -191,7 +198,10 @@ class PendingFacts:
         """
         client = await self._manager.main()
         keys = Keyspace(namespace)
-        return int(await self._unpark(client, [keys.parked, keys.pending], [self._now()]))
+        unparked = 0
+        while some := int(await self._unpark(client, [keys.parked, keys.pending], [self._now(), COLLECTED_AT_ONCE])):
+            unparked += some
+        return unparked
 
     async def expect(self, namespace: str, fact_id: str, revision: str) -> None:
         """Records that vectors are on their way for a revision that is not the fact's yet.
@@ -253,6 +263,6 @@ class _Renewal:
     async def _keep_renewing(self) -> None:
         while True:
             # What cannot be renewed is taken by another process, which does the same work once more.
-            with contextlib.suppress(KnowledgeBaseError):
+            with contextlib.suppress(KnowledgeBaseError, ResponseError):
                 await self._renew()
             await asyncio.sleep(self._pause)

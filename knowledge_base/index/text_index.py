@@ -8,7 +8,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from knowledge_base.connection.manager import AsyncRedisManager, PoolName
-from knowledge_base.errors import KnowledgeBaseError
+from knowledge_base.errors import KnowledgeBaseError, UnavailableError
 from knowledge_base.index.generations import Generations, is_missing_index
 from knowledge_base.index.schema import POSITION_FIELD, SEQ_FIELD, Generation
 from knowledge_base.index.text_query import bm25_query
@@ -112,6 +112,8 @@ class TextIndex:
                 whole = await self._generations.make_whole(generation)
                 reply = await client.execute_command(*_command(whole, arguments))
         except ResponseError as error:
+            if is_missing_index(error):
+                raise UnavailableError("the search index has vanished once more; retry in a moment") from error
             # The server's text quotes the query; it stays in the cause.
             raise KnowledgeBaseError("the server refused a search query; please report how it was made") from error
         return reply

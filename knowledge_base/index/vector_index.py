@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 from knowledge_base.connection.driver_errors import driver_cause
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.embedding.service import EmbeddingService, Vector
+from knowledge_base.errors import KnowledgeBaseError, UnavailableError
 from knowledge_base.heavy_imports import import_heavy
 from knowledge_base.index.generations import Generations, is_missing_index
 from knowledge_base.index.schema import Generation
@@ -114,12 +115,28 @@ class VectorIndex:
             return work(passage_store, index)
 
         try:
-            return await self._manager.in_thread(step, partial(run, generation))
+            return await self._attempt(step, partial(run, generation))
+        except ResponseError as error:
+            if not is_missing_index(error):
+                raise
+        whole = await self._generations.make_whole(generation)
+        try:
+            return await self._attempt(step, partial(run, whole))
+        except ResponseError as error:
+            if is_missing_index(error):
+                raise UnavailableError("the search index has vanished once more; retry in a moment") from error
+            raise
+
+    async def _attempt(self, step: str, run: Callable[[redis.Redis], Result]) -> Result:
+        try:
+            return await self._manager.in_thread(step, run)
+        except KnowledgeBaseError:
+            raise
         except Exception as error:
+            # LlamaIndex and its libraries wrap what the server answered.
             cause = driver_cause(error)
-            if isinstance(cause, ResponseError) and is_missing_index(cause):
-                whole = await self._generations.make_whole(generation)
-                return await self._manager.in_thread(step, partial(run, whole))
+            if isinstance(cause, ResponseError) and cause is not error:
+                raise cause from error
             raise
 
 

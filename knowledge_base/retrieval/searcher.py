@@ -83,7 +83,7 @@ class Searcher:
         self._compiler = compiler
         self._settings = settings
         self._limits = limits
-        self._admission = Admission("searches", limits.concurrent_searches, limits.waiting_searches)
+        self.admission = Admission("searches", limits.concurrent_searches, limits.waiting_searches)
 
     async def search(self, request: SearchRequest, wait: float) -> SearchResults:
         """Returns the best hits that the caller may see.
@@ -99,7 +99,7 @@ class Searcher:
             UnavailableError: No retriever of the mode could answer.
         """
         started = time.monotonic()
-        async with self._admission.place(wait):
+        async with self.admission.place(wait):
             results = await self._search(request)
         results["took_ms"] = (time.monotonic() - started) * 1000
         return results

@@ -240,7 +240,7 @@ def test_check_command_lists_what_was_given_up_and_puts_it_back(
 
     assert "1 facts, 0 wait for their vectors, 1 were given up" in listed
     assert "ValueError" in listed
-    assert "1 are tried again" in repaired
+    assert "1 wait again" in repaired
 
 
 async def test_check_of_an_empty_namespace_finds_nothing(stub_kb: KnowledgeBase, namespace: str) -> None:

@@ -76,7 +76,7 @@ def test_repair_is_passed_on_and_succeeds(base: CheckedBase, capsys: pytest.Capt
     assert main(["check", "--repair"]) == 0
 
     assert base.repairs == [True]
-    assert capsys.readouterr().out.splitlines()[-1] == "1 are tried again"
+    assert capsys.readouterr().out.splitlines()[-1] == "1 wait again; whatever process uses this namespace tries them"
 
 
 def test_repair_of_a_whole_namespace_does_nothing(base: CheckedBase, capsys: pytest.CaptureFixture[str]):

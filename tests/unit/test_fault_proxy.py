@@ -262,8 +262,14 @@ def test_server_that_is_away_ends_the_connection(proxy: FaultProxy, echo: EchoSe
     echo.shutdown()
     echo.server_close()
 
-    with closing(dial(proxy)) as fresh:
-        assert is_reset(fresh)
+    try:
+        with closing(dial(proxy)) as fresh:
+            ended = is_reset(fresh)
+    except ConnectionResetError:
+        # Before the caller's side had finished connecting.
+        ended = True
+
+    assert ended
 
 
 def test_connections_lead_elsewhere_when_told(proxy: FaultProxy, new_echo: Callable[[], EchoServer]) -> None:

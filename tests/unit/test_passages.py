@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from knowledge_base.connection.worker_threads import WorkerThreads
+from knowledge_base.connection.workload import WorkloadThreads
 from knowledge_base.errors import OperationTimeoutError
 from knowledge_base.index.analysis import Analyzer
 from knowledge_base.index.passages import (
@@ -41,15 +41,14 @@ def by_words(text: str) -> list[str]:
 
 
 @pytest.fixture
-async def threads() -> AsyncIterator[WorkerThreads]:
-    pool = WorkerThreads("documents", threads=1, waiting=10)
+async def threads() -> AsyncIterator[WorkloadThreads]:
+    pool = WorkloadThreads("documents", threads=1, waiting=10)
     yield pool
-    pool.close()
-    assert await pool.wait_closed(LONG)
+    await pool.close(LONG)
 
 
 async def cut(
-    threads: WorkerThreads,
+    threads: WorkloadThreads,
     content: str,
     *,
     tokens: int = 32,
@@ -62,21 +61,21 @@ async def cut(
     return await splitter.split(content, tokenizer=tokenizer, model_tokens=model_tokens, limit=LONG)
 
 
-async def test_short_content_is_one_passage_as_it_is_and_needs_no_thread(threads: WorkerThreads) -> None:
+async def test_short_content_is_one_passage_as_it_is_and_needs_no_thread(threads: WorkloadThreads) -> None:
     found = await cut(threads, "  Wings\nlift!  ")
 
     assert found == Cut(["  Wings\nlift!  "], ["wing lift"])
-    assert threads.stats()["connections"] == 0
+    assert [stats["connections"] for stats in threads.stats().values()] == [0, 0]
 
 
-async def test_content_that_certainly_fits_is_not_even_tokenised(threads: WorkerThreads) -> None:
+async def test_content_that_certainly_fits_is_not_even_tokenised(threads: WorkloadThreads) -> None:
     def never(_: str) -> list[str]:
         pytest.fail("it was tokenised")
 
     assert (await cut(threads, "ten chars.", tokens=30, tokenizer=never)).passages == ["ten chars."]
 
 
-async def test_content_that_fits_is_tokenised_on_the_loop_when_it_is_short(threads: WorkerThreads) -> None:
+async def test_content_that_fits_is_tokenised_on_the_loop_when_it_is_short(threads: WorkloadThreads) -> None:
     seen: list[threading.Thread] = []
 
     def tokenizer(text: str) -> list[str]:
@@ -88,7 +87,7 @@ async def test_content_that_fits_is_tokenised_on_the_loop_when_it_is_short(threa
     assert set(seen) == {threading.main_thread()}
 
 
-async def test_long_content_is_handled_in_a_thread_although_it_fits(threads: WorkerThreads) -> None:
+async def test_long_content_is_handled_in_a_thread_although_it_fits(threads: WorkloadThreads) -> None:
     seen: list[threading.Thread] = []
 
     def tokenizer(text: str) -> list[str]:
@@ -100,7 +99,7 @@ async def test_long_content_is_handled_in_a_thread_although_it_fits(threads: Wor
     assert threading.main_thread() not in seen
 
 
-async def test_long_content_is_cut_into_passages_that_the_model_reads(threads: WorkerThreads) -> None:
+async def test_long_content_is_cut_into_passages_that_the_model_reads(threads: WorkloadThreads) -> None:
     found = await cut(threads, prose(200))
 
     assert len(found.passages) > 6
@@ -110,7 +109,7 @@ async def test_long_content_is_cut_into_passages_that_the_model_reads(threads: W
 
 @pytest.mark.parametrize(("model_tokens", "most"), [(None, 64), (20, 20), (500, 64)])
 async def test_passages_are_no_longer_than_model_or_settings_say(
-    threads: WorkerThreads, model_tokens: int | None, most: int
+    threads: WorkloadThreads, model_tokens: int | None, most: int
 ) -> None:
     found = await cut(threads, prose(400), tokens=64, model_tokens=model_tokens)
 
@@ -118,7 +117,7 @@ async def test_passages_are_no_longer_than_model_or_settings_say(
     assert most // 2 < longest <= most
 
 
-async def test_default_tokenizer_is_used_without_one(threads: WorkerThreads) -> None:
+async def test_default_tokenizer_is_used_without_one(threads: WorkloadThreads) -> None:
     found = await cut(threads, prose(100), tokenizer=None)
 
     assert len(found.passages) > 1
@@ -127,7 +126,9 @@ async def test_default_tokenizer_is_used_without_one(threads: WorkerThreads) -> 
 
 @pytest.mark.parametrize("overlap", [0, 8])
 @pytest.mark.parametrize("words", [40, 100, 333, 1_000])
-async def test_every_word_is_in_some_passage_and_some_section(threads: WorkerThreads, words: int, overlap: int) -> None:
+async def test_every_word_is_in_some_passage_and_some_section(
+    threads: WorkloadThreads, words: int, overlap: int
+) -> None:
     found = await cut(threads, prose(words), overlap=overlap)
 
     in_passages = {stem for passage in found.passages for stem in Analyzer().stems(passage)}
@@ -136,7 +137,7 @@ async def test_every_word_is_in_some_passage_and_some_section(threads: WorkerThr
     assert set(in_sections) == set(WORDS[:words])
 
 
-async def test_words_of_overlapping_passages_count_once_in_a_section(threads: WorkerThreads) -> None:
+async def test_words_of_overlapping_passages_count_once_in_a_section(threads: WorkloadThreads) -> None:
     found = await cut(threads, prose(1_000))
 
     counted = [stem for section in found.sections for stem in section.split()]
@@ -144,14 +145,14 @@ async def test_words_of_overlapping_passages_count_once_in_a_section(threads: Wo
     assert len(counted) == 1_000
 
 
-async def test_few_passages_are_one_section_of_the_whole_content(threads: WorkerThreads) -> None:
+async def test_few_passages_are_one_section_of_the_whole_content(threads: WorkloadThreads) -> None:
     found = await cut(threads, prose(80))
 
     assert 1 < len(found.passages) <= SECTION_PASSAGES
     assert found.sections == [" ".join(WORDS[:80])]
 
 
-async def test_sections_are_made_of_neighbouring_passages(threads: WorkerThreads) -> None:
+async def test_sections_are_made_of_neighbouring_passages(threads: WorkloadThreads) -> None:
     found = await cut(threads, prose(600))
 
     count = len(found.passages)
@@ -162,7 +163,7 @@ async def test_sections_are_made_of_neighbouring_passages(threads: WorkerThreads
 
 
 @pytest.mark.parametrize("overlap", [0, 8])
-async def test_seam_without_overlap_loses_no_letter(threads: WorkerThreads, overlap: int) -> None:
+async def test_seam_without_overlap_loses_no_letter(threads: WorkloadThreads, overlap: int) -> None:
     content = " ".join(f"a{number}a" for number in range(200))
 
     found = await cut(threads, content, tokens=16, overlap=overlap)
@@ -171,7 +172,7 @@ async def test_seam_without_overlap_loses_no_letter(threads: WorkerThreads, over
 
 
 @pytest.mark.parametrize("content", ["\u200b" * 5_000, "." * 5_000, "x" * 5_000, "\n\n" * 2_000 + "x"])
-async def test_odd_content_is_cut_too(threads: WorkerThreads, content: str) -> None:
+async def test_odd_content_is_cut_too(threads: WorkloadThreads, content: str) -> None:
     found = await cut(threads, content, tokenizer=list)
 
     assert found.passages
@@ -179,7 +180,7 @@ async def test_odd_content_is_cut_too(threads: WorkerThreads, content: str) -> N
     assert len(found.sections) >= 1
 
 
-async def test_cutting_is_bounded(threads: WorkerThreads) -> None:
+async def test_cutting_is_bounded(threads: WorkloadThreads) -> None:
     released = threading.Event()
 
     def stuck(_: str) -> list[str]:
@@ -196,7 +197,7 @@ async def test_cutting_is_bounded(threads: WorkerThreads) -> None:
     assert caught.value.spent_in == "cutting content into passages"
 
 
-async def test_event_loop_goes_on_while_content_is_cut(threads: WorkerThreads) -> None:
+async def test_event_loop_goes_on_while_content_is_cut(threads: WorkloadThreads) -> None:
     seen = threading.Event()
 
     def tokenizer(text: str) -> list[str]:

@@ -4,6 +4,7 @@
 -- KEYS[2]  the sorted set of pending facts
 -- KEYS[3]  the hash of attempts
 -- KEYS[4]  the sorted set of inserts
+-- KEYS[5]  the hash of parked facts
 -- ARGV     fact id, revision, passages, prefix of the passages' keys up to the revision
 -- Reply    1 when the fact is indexed, 0 when a vector is missing, -1 when the insert was taken back
 
@@ -20,5 +21,6 @@ if missing then return 0 end
 redis.call('HSET', KEYS[1], 'indexed', '1')
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[1])
+redis.call('HDEL', KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1] .. ':' .. ARGV[2])
 return 1

@@ -1,11 +1,13 @@
--- Makes every parked fact due again.
+-- Makes parked facts due again.
 --
 -- KEYS[1]  the hash of parked facts
 -- KEYS[2]  the sorted set of pending facts
--- ARGV     now (ms)
--- Reply    how many there were
+-- ARGV     now (ms), how many at most
+-- Reply    how many; 0 when none is left
 
-local parked = redis.call('HKEYS', KEYS[1])
-for _, fact_id in ipairs(parked) do redis.call('ZADD', KEYS[2], ARGV[1], fact_id) end
-redis.call('DEL', KEYS[1])
-return #parked
+local some = redis.call('HSCAN', KEYS[1], 0, 'COUNT', ARGV[2])[2]
+for at = 1, #some, 2 do
+  redis.call('ZADD', KEYS[2], ARGV[1], some[at])
+  redis.call('HDEL', KEYS[1], some[at])
+end
+return #some / 2

@@ -32,7 +32,7 @@ def check(
     for fact in found["parked"]:
         out.say(f"  {fact['id']}  after {fact['attempts']} attempts, {fact['since']}: {fact['reason']}")
     if found["repaired"]:
-        out.say(f"{found['repaired']} are tried again")
+        out.say(f"{found['repaired']} wait again; whatever process uses this namespace tries them")
     elif not found["ok"]:
         out.say("found by words only; mend the cause, then: kb check --repair")
         raise typer.Exit(NOT_WHOLE)
