@@ -87,14 +87,14 @@ class Readiness:
         if generation is None:
             return "none yet; the first store makes one"
         generation = await self._generations.make_whole(generation)
-        identity = await self._embedding.identity()
-        if identity != (generation.model, generation.dimension):
+        if not await self._embedding.may_make(generation.model, generation.dimension):
+            identity = await self._embedding.identity()
             raise IndexMismatchError(namespace, f"{identity.model}/{identity.dimension}", generation.identity)
         return f"generation {generation.number}, built with {generation.identity}"
 
     async def _model(self) -> str:
-        identity = await self._embedding.identity()
         await self._embedding.probe()
+        identity = await self._embedding.identity()
         return f"{identity.model}, {identity.dimension} dimensions"
 
     async def _capacity(self) -> str:

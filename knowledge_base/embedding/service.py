@@ -216,8 +216,9 @@ class EmbeddingService:
     async def _embed(self, texts: list[str], *, query: bool) -> list[Vector]:
         loaded = await self.load()
         vectors = await self._request(loaded, texts, query=query)
-        dimension = (await self.identity()).dimension
+        dimension = self._dimension or (len(vectors[0]) if vectors else 0)
         _check(vectors, len(texts), dimension)
+        self._dimension = dimension
         return vectors
 
     async def _request(

@@ -198,12 +198,12 @@ class Searcher:
     async def _by_meaning(
         self, generation: Generation, query: str, scope: str, depth: int, lasted: list[float]
     ) -> list[Candidate]:
+        vector = await self._embedding.embed_query(query)
         identity = await self._embedding.identity()
         if identity != (generation.model, generation.dimension):
             raise IndexMismatchError(
                 generation.namespace, f"{identity.model}/{identity.dimension}", generation.identity
             )
-        vector = await self._embedding.embed_query(query)
         asked = time.monotonic()
         found = await self._vectors.query(generation, vector, scope, depth)
         lasted.append(time.monotonic() - asked)
