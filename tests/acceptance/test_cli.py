@@ -159,9 +159,16 @@ def test_demo_answers_real_questions(run_json: RunJson, redis_url: str, namespac
     assert second.stderr == ""
 
 
+def interruptible() -> None:
+    # What a shell runs in the background ignores interrupts, and so do its children.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_stops_the_process_without_a_traceback(redis_url: str, namespace: str):
     words = [KB, "demo", "--redis-url", redis_url, "--namespace", namespace]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible
+    ) as process:
         assert process.stdout is not None
         assert "240 new" in process.stdout.readline()
 
