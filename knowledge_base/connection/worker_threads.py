@@ -49,7 +49,7 @@ class WorkerThreads:
         self.name = name
         self._limit = threads
         self._waiting_limit = waiting
-        self._yielding = yielding
+        self.yielding = yielding
         self._admission = Admission(f"the {name} threads", threads, waiting)
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -177,7 +177,7 @@ class WorkerThreads:
     def _submit(self, job: Job) -> None:
         if len(self._threads) < min(self._admission.in_use, self._limit):
             thread = threading.Thread(
-                target=_serve, args=(self._jobs, self._yielding), name=f"kb-{self.name}", daemon=True
+                target=_serve, args=(self._jobs, self.yielding), name=f"kb-{self.name}", daemon=True
             )
             try:
                 thread.start()

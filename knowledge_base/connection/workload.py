@@ -49,7 +49,7 @@ def call_outside(function: Callable[..., Result], *args: Any) -> Result:
 
 
 class WorkloadThreads:
-    """Worker threads for those who wait for an answer, and others for jobs, which yield to them.
+    """Worker threads for those who wait for an answer, and others for jobs; all of them yield to the event loop.
 
     Args:
         name: The kind of work, as named in errors and in the threads' names.
@@ -59,7 +59,7 @@ class WorkloadThreads:
 
     def __init__(self, name: str, *, threads: int, waiting: int) -> None:
         self._name = name
-        self._threads = WorkerThreads(name, threads=threads, waiting=waiting)
+        self._threads = WorkerThreads(name, threads=threads, waiting=waiting, yielding=True)
         self._job_threads = WorkerThreads(f"{name} for jobs", threads=threads, waiting=waiting, yielding=True)
 
     async def to_thread(self, function: Callable[..., Result], *args: Any, step: str, limit: float) -> Result:

@@ -36,6 +36,9 @@ class LoadedModel:
     awaits: bool
     """Whether its asynchronous methods really wait on the network rather than block the loop."""
 
+    is_local: bool = False
+    """Whether it is the package's own, which computes in the thread that calls it."""
+
     batch: int | None = None
     """Texts that it takes at a time, when more would only make others wait longer; None for no opinion."""
 
@@ -72,7 +75,14 @@ def _describe(model: BaseEmbedding, dimension: int | None) -> LoadedModel:
         if dimension is not None and dimension != local.dimension:
             raise InvalidInputError("embedding.dimension", f"the model's vectors have {local.dimension} dimensions")
         return LoadedModel(
-            model, local.identity, local.dimension, local.max_tokens, local.tokenize, awaits=False, batch=local.batch
+            model,
+            local.identity,
+            local.dimension,
+            local.max_tokens,
+            local.tokenize,
+            awaits=False,
+            is_local=True,
+            batch=local.batch,
         )
     name = f"{type(model).__name__}:{model.model_name}"
     return LoadedModel(model, name, dimension, None, None, awaits=_is_openai(model))

@@ -69,13 +69,7 @@ class EmbeddingService:
         requests, waiting = settings.max_concurrent_requests, settings.max_waiting_requests
         # Who asks waits for an answer; passages do not: they leave room, and threads, for queries.
         self._query_threads = WorkerThreads("query embedding", threads=settings.threads, waiting=waiting)
-        self._passage_threads = WorkerThreads(
-            "passage embedding",
-            threads=settings.threads,
-            waiting=waiting,
-            # A model of the caller's may start threads and processes, which would inherit the priority.
-            yielding=model is None and settings.provider == "local",
-        )
+        self._passage_threads = WorkerThreads("passage embedding", threads=settings.threads, waiting=waiting)
         self._admission = Admission("the embedding model", requests, waiting)
         kept_free = max(1, requests // KEPT_FREE_FOR_QUERIES) if requests > 1 else 0
         self._passage_admission = Admission("the embedding model", requests - kept_free, waiting)
@@ -105,6 +99,8 @@ class EmbeddingService:
                         limit=self._timeout,
                     )
                     self._dimension = self._loaded.dimension
+                    # Another model may start threads and processes, which would inherit the priority.
+                    self._passage_threads.yielding = self._loaded.is_local
         return self._loaded
 
     async def identity(self) -> EmbeddingIdentity:
