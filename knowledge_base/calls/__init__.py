@@ -1,0 +1,1 @@
+"""The public calls of ``KnowledgeBase``, by what they are about."""
