@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test unit lint format typecheck bench faults soak docs clean
+.PHONY: help install demo test unit lint format typecheck bench load faults soak docs clean
 
 help: ## List every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ demo: $(INSTALLED) ## Start the embedded server, ingest real passages, answer re
 	@$(BIN)/kb demo
 
 test: lint typecheck ## Run everything that CI runs
-	$(BIN)/python -m pytest tests --ignore=tests/benchmarks --ignore=tests/soak -n 2 --dist loadfile --cov --cov-report=term
+	$(BIN)/python -m pytest tests --ignore=tests/benchmarks --ignore=tests/soak --ignore=tests/load -n 2 --dist loadfile --cov --cov-report=term
 
 unit: $(INSTALLED) ## Run the tests that need no server
 	$(BIN)/python -m pytest tests/unit
@@ -40,6 +40,9 @@ typecheck: $(INSTALLED) ## Check types, strictly
 
 bench: $(INSTALLED) ## Run the benchmarks; each prints its ratio to a peer or a limit
 	$(BIN)/python -m tests.benchmarks
+
+load: $(INSTALLED) ## Ask a slow embedding endpoint with up to 500 callers; ARGS=--memory for 100 000 questions
+	$(BIN)/python -m tests.load $(ARGS)
 
 faults: $(INSTALLED) ## Break everything on purpose and write the fault matrix into the docs
 	$(BIN)/python -m tests.faults.matrix --write

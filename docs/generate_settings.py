@@ -54,8 +54,8 @@ def page() -> str:
     alone = {name: field for name, field in fields.items() if name not in parts}
     sections = [INTRODUCTION, "## General\n\n" + _table(alone)]
     for name, part in parts.items():
-        title = f"## {name.replace('_', ' ').capitalize()}"
-        sections.append(f"{title}\n\n{inspect.getdoc(part)}\n\n{_table(part.model_fields, name)}")
+        title = part.__name__.removesuffix("Settings")
+        sections.append(f"## {title}\n\n{inspect.getdoc(part)}\n\n{_table(part.model_fields, name)}")
     return "\n".join(sections)
 
 

@@ -12,25 +12,27 @@ if TYPE_CHECKING:
     from knowledge_base.connection.manager import AsyncRedisManager, get_redis_manager
     from knowledge_base.errors import (
         CircuitOpenError, EmbeddingUnavailableError, FactNotFoundError, IndexMismatchError, InvalidInputError,
-        KnowledgeBaseError, OperationTimeoutError, OverloadedError, PermissionDeniedError, ServerRequirementError,
-        UnavailableError, VersionConflictError,
+        KnowledgeBaseError, LLMUnavailableError, OperationTimeoutError, OverloadedError, PermissionDeniedError,
+        ServerRequirementError, UnavailableError, VersionConflictError,
     )
     from knowledge_base.knowledge_base import KnowledgeBase
     from knowledge_base.settings import (
-        BreakerSettings, ChunkingSettings, EmbeddingSettings, IndexingSettings, Limits, RetrievalSettings, Settings,
-        Timeouts,
+        BreakerSettings, ChunkingSettings, EmbeddingSettings, IndexingSettings, LLMSettings, Limits, RetrievalConfig,
+        RetrievalSettings, Settings, Timeouts,
     )
     from knowledge_base.types import (
-        BulkResult, DetailedStats, Fact, FactVersion, Failure, Health, IntegrityReport, ParkedFact, SearchHit,
-        SearchResults, Stats, StoreResult,
+        Answer, AnswerPart, BulkResult, ChatMessage, ChunkWithContext, Citation, Context, DetailedStats, Fact,
+        FactVersion, Failure, Health, IntegrityReport, ParkedFact, RAGOperationMetrics, SearchHit, SearchResults,
+        Stats, StoreResult,
     )
 
 __all__ = [
-    "AsyncRedisManager", "BreakerSettings", "BulkResult", "ChunkingSettings", "CircuitOpenError",
-    "DetailedStats", "EmbeddingSettings", "EmbeddingUnavailableError", "Fact", "FactNotFoundError",
-    "FactVersion", "Failure", "Health", "IndexMismatchError", "IndexingSettings", "IntegrityReport",
-    "InvalidInputError", "KnowledgeBase", "KnowledgeBaseError", "Limits", "OperationTimeoutError",
-    "OverloadedError", "ParkedFact", "PermissionDeniedError", "RetrievalSettings", "SearchHit", "SearchResults",
+    "Answer", "AnswerPart", "AsyncRedisManager", "BreakerSettings", "BulkResult", "ChatMessage", "ChunkWithContext",
+    "ChunkingSettings", "CircuitOpenError", "Citation", "Context", "DetailedStats", "EmbeddingSettings",
+    "EmbeddingUnavailableError", "Fact", "FactNotFoundError", "FactVersion", "Failure", "Health", "IndexMismatchError",
+    "IndexingSettings", "IntegrityReport", "InvalidInputError", "KnowledgeBase", "KnowledgeBaseError", "LLMSettings",
+    "LLMUnavailableError", "Limits", "OperationTimeoutError", "OverloadedError", "ParkedFact", "PermissionDeniedError",
+    "RAGOperationMetrics", "RetrievalConfig", "RetrievalSettings", "SearchHit", "SearchResults",
     "ServerRequirementError", "Settings", "Stats", "StoreResult", "Timeouts", "UnavailableError",
     "VersionConflictError", "__version__", "get_redis_manager",
 ]

@@ -13,7 +13,8 @@
         ├── OperationTimeoutError (TimeoutError)
         ├── CircuitOpenError
         ├── OverloadedError
-        └── EmbeddingUnavailableError
+        ├── EmbeddingUnavailableError
+        └── LLMUnavailableError
 
 Messages name fields, limits and what to do next. They never carry stored content, queries or secrets.
 """
@@ -184,3 +185,7 @@ class OverloadedError(UnavailableError):
 
 class EmbeddingUnavailableError(UnavailableError):
     """The embedding model did not give a usable vector."""
+
+
+class LLMUnavailableError(UnavailableError):
+    """The LLM gave no answer."""

@@ -113,6 +113,10 @@ class Keyspace:
         """Sorted set of the revisions whose vectors are on their way, by the time (ms) to look after them."""
         return f"{self.root}inserts"
 
+    def cached_vector(self, slot: int) -> str:
+        """String with the vector of a query that was asked lately."""
+        return f"{self.root}query_vector:{slot}"
+
     @property
     def expiring(self) -> str:
         """Sorted set of the facts that expire, by the time (ms) they do."""

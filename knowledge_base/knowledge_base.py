@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from knowledge_base.calls.admin import AdminCalls
+from knowledge_base.calls.answers import AnswerCalls
 from knowledge_base.calls.facts import FactCalls
 from knowledge_base.calls.retrieval import RetrievalCalls
 from knowledge_base.connection.deadline import deadline
@@ -14,9 +15,10 @@ from knowledge_base.settings import Settings
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
+    from llama_index.core.llms import LLM
 
 
-class KnowledgeBase(FactCalls, RetrievalCalls, AdminCalls):
+class KnowledgeBase(FactCalls, RetrievalCalls, AnswerCalls, AdminCalls):
     """Facts in Redis, found again by meaning and by words.
 
     Nothing is done before ``start()``, which the first call implies. Every call takes ``timeout``, its whole budget
@@ -32,6 +34,7 @@ class KnowledgeBase(FactCalls, RetrievalCalls, AdminCalls):
         settings: All settings; from the environment where none are given.
         redis: A connection manager to share; closed by whoever made it.
         embed_model: A LlamaIndex embedding to use instead of the one that the settings name.
+        llm: A LlamaIndex LLM to answer questions instead of the one that the settings name.
     """
 
     def __init__(
@@ -40,9 +43,10 @@ class KnowledgeBase(FactCalls, RetrievalCalls, AdminCalls):
         *,
         redis: AsyncRedisManager | None = None,
         embed_model: BaseEmbedding | None = None,
+        llm: LLM | None = None,
     ) -> None:
         chosen = settings or (redis.settings if redis is not None else Settings())
-        super().__init__(chosen, Services(chosen, redis=redis, embed_model=embed_model))
+        super().__init__(chosen, Services(chosen, redis=redis, embed_model=embed_model, llm=llm))
 
     async def start(self) -> None:
         """Connects, begins to load the embedding model, and starts to index what was left pending.

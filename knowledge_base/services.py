@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ResponseError
 
 from knowledge_base.admin.integrity import IntegrityCheck
+from knowledge_base.answers.answerer import Answerer
+from knowledge_base.connection.admission import Admission
 from knowledge_base.connection.deadline import deadline
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.connection.workload import WorkloadThreads
@@ -35,20 +37,28 @@ from knowledge_base.index.text_index import TextIndex
 from knowledge_base.index.timeout_policy import TimeoutPolicy
 from knowledge_base.index.vector_index import VectorIndex
 from knowledge_base.readiness import Readiness
+from knowledge_base.retrieval.candidates import CandidateFinder
+from knowledge_base.retrieval.chunk_candidates import PassageRanking
+from knowledge_base.retrieval.chunk_passages import ChunkPassages
+from knowledge_base.retrieval.chunk_retriever import ChunkRetriever
+from knowledge_base.retrieval.context_builder import ContextBuilder
 from knowledge_base.retrieval.passage_reader import PassageReader
 from knowledge_base.retrieval.searcher import Searcher
+from knowledge_base.retrieval.tokens import TokenCounter
 from knowledge_base.settings import Settings, names_database_zero
 from knowledge_base.statistics import Statistics
 from knowledge_base.types import Health, PoolStats
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
+    from llama_index.core.llms import LLM
 
 logger = logging.getLogger(__name__)
 
 LOADING_SECONDS = 30.0
 SPLITTING_THREADS = 1
 SPLITTING_WAITING = 1_000
+RANKING_THREADS = 2
 
 
 class Collaborators:
@@ -58,20 +68,36 @@ class Collaborators:
         settings: All settings.
         manager: The connections.
         embed_model: The caller's own embedding, or None.
+        llm: The caller's own LLM, or None.
     """
 
-    def __init__(self, settings: Settings, manager: AsyncRedisManager, embed_model: BaseEmbedding | None) -> None:
+    def __init__(
+        self, settings: Settings, manager: AsyncRedisManager, embed_model: BaseEmbedding | None, llm: LLM | None
+    ) -> None:
         limits = settings.limits
         analyzer = Analyzer()
         compiler = FilterCompiler(limits.filter_clauses)
         self.splitting = WorkloadThreads("splitting", threads=SPLITTING_THREADS, waiting=SPLITTING_WAITING)
+        self.ranking = WorkloadThreads("ranking", threads=RANKING_THREADS, waiting=limits.waiting_searches)
         self.embedding = EmbeddingService(
-            settings.embedding, timeout=settings.timeouts.embedding, breaker=settings.breaker, model=embed_model
+            settings.embedding,
+            timeout=settings.timeouts.embedding,
+            breaker=settings.breaker,
+            model=embed_model,
+            manager=manager,
         )
         self.generations = Generations(manager)
-        self.vectors = VectorIndex(manager, self.embedding, self.generations)
+        self.vectors = VectorIndex(
+            manager,
+            self.embedding,
+            self.generations,
+            timeout=settings.timeouts.llama_index,
+            most_waiting=limits.index_waiting,
+        )
         texts = TextIndex(manager, self.generations)
-        self.repository = FactRepository(manager, keep_history=limits.history, lease=settings.indexing.lease)
+        self.repository = FactRepository(
+            manager, self.splitting, keep_history=limits.history, lease=settings.indexing.lease
+        )
         self.pending = PendingFacts(manager, settings.indexing)
         indexer = Indexer(manager, self.generations, self.embedding, self.vectors, self.pending)
         self.background = BackgroundIndexer(
@@ -92,9 +118,7 @@ class Collaborators:
             settings.timeouts,
             limits,
         )
-        self.searcher = Searcher(
-            self.repository,
-            PassageReader(manager, analyzer),
+        self.finder = CandidateFinder(
             self.generations,
             self.embedding,
             self.vectors,
@@ -102,20 +126,52 @@ class Collaborators:
             TimeoutPolicy(manager),
             analyzer,
             compiler,
+            query_terms=limits.query_terms,
+            vector_share=settings.retrieval.vector_share,
+        )
+        self.searches = Admission("searches", limits.concurrent_searches, limits.waiting_searches)
+        self.searcher = Searcher(
+            manager,
+            self.repository,
+            PassageReader(analyzer),
+            self.generations,
+            self.finder,
+            compiler,
+            self.ranking,
+            self.searches,
             settings.retrieval,
-            limits,
+        )
+        self.tokens = TokenCounter(self.ranking, model=settings.llm.model, llm=llm)
+        self.chunks = ChunkRetriever(
+            self.finder,
+            self.searches,
+            ChunkPassages(manager, self.repository),
+            PassageRanking(analyzer, settings.retrieval.rrf_k),
+            self.tokens,
+            self.ranking,
+            settings.retrieval,
+        )
+        self.contexts = ContextBuilder(self.chunks, self.tokens, self.ranking, wait=settings.timeouts.context)
+        self.answerer = Answerer(
+            settings.llm,
+            self.contexts,
+            self.tokens,
+            timeout=settings.timeouts.llm,
+            breaker=settings.breaker,
+            llm=llm,
         )
 
         def pools() -> dict[str, PoolStats]:
             admissions = {
-                "searches": self.searcher.admission,
+                "searches": self.searches,
                 "stores": self.writer.admission,
                 "jobs": self.bulk.admission,
             }
             used = {name: admission.stats() for name, admission in admissions.items()}
-            return manager.stats() | self.embedding.stats() | self.splitting.stats() | used
+            threads = self.splitting.stats() | self.ranking.stats() | self.answerer.stats()
+            return manager.stats() | self.embedding.stats() | threads | used
 
-        self.statistics = Statistics(manager, self.repository, self.generations, self.embedding, pools)
+        self.statistics = Statistics(manager, self.repository, self.generations, self.embedding, self.answerer, pools)
         self.readiness = Readiness(manager, self.generations, self.embedding, texts, self.background, pools)
         self.integrity = IntegrityCheck(self.statistics, self.pending, self.background)
 
@@ -127,13 +183,19 @@ class Services:
         settings: All settings.
         redis: A manager to share, or None for one of our own.
         embed_model: The caller's own embedding, or None.
+        llm: The caller's own LLM, or None.
 
     Raises:
         InvalidInputError: The URL names another database than 0.
     """
 
     def __init__(
-        self, settings: Settings, *, redis: AsyncRedisManager | None, embed_model: BaseEmbedding | None
+        self,
+        settings: Settings,
+        *,
+        redis: AsyncRedisManager | None,
+        embed_model: BaseEmbedding | None,
+        llm: LLM | None = None,
     ) -> None:
         url = redis.settings.redis_url if redis is not None else settings.redis_url
         if url is not None and not names_database_zero(url):
@@ -144,6 +206,7 @@ class Services:
         self._shared = redis
         self._manager = redis or AsyncRedisManager(settings)
         self._embed_model = embed_model
+        self._llm = llm
         self._collaborators: Collaborators | None = None
         self._loading: asyncio.Task[None] | None = None
         self._closed = False
@@ -220,7 +283,10 @@ class Services:
             await self._collaborators.background.close(budget / 8)
             closing = [
                 self._collaborators.embedding.close(budget / 2),
+                self._collaborators.vectors.close(),
                 self._collaborators.splitting.close(budget / 2),
+                self._collaborators.ranking.close(budget / 2),
+                self._collaborators.answerer.close(budget / 2),
             ]
         if self._shared is None:
             closing.append(self._manager.close())
@@ -237,7 +303,7 @@ class Services:
     def _collaborate(self) -> Collaborators:
         self._refuse_when_closed()
         if self._collaborators is None:
-            self._collaborators = Collaborators(self._settings, self._manager, self._embed_model)
+            self._collaborators = Collaborators(self._settings, self._manager, self._embed_model, self._llm)
         return self._collaborators
 
     async def _preload(self, collaborators: Collaborators) -> None:
@@ -245,6 +311,8 @@ class Services:
             await collaborators.embedding.load()
             await collaborators.vectors.preload()
             await collaborators.splitter.preload()
+            await collaborators.tokens.load()
+            await collaborators.answerer.preload()
             if self._settings.freeze_imports:
                 await collaborators.splitting.to_thread(freeze_imports, step="loading", limit=LOADING_SECONDS)
         except Exception as error:  # noqa: BLE001 - whoever needs them loads them again and is told what is wrong

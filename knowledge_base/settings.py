@@ -58,6 +58,7 @@ class Timeouts(SettingsPart):
     file: Seconds = Field(5.0, description="one file read or write")
     llama_index: Seconds = Field(10.0, description="one LlamaIndex insert or query in its worker thread")
     embedding: Seconds = Field(30.0, description="one request to the embedding model")
+    llm: Seconds = Field(60.0, description="one request to the LLM, until its answer is whole")
     document: Seconds = Field(30.0, description="reading one document")
     start: Seconds = Field(60.0, description="starting the embedded server, its data loaded")
     close: Seconds = Field(5.0, description="`close()`")
@@ -67,6 +68,9 @@ class Timeouts(SettingsPart):
     update: Seconds = Field(30.0, description="`update_fact`")
     delete: Seconds = Field(5.0, description="`delete_fact`")
     search: Seconds = Field(10.0, description="`search`")
+    retrieve: Seconds = Field(10.0, description="`retrieve_chunks_from_text`")
+    context: Seconds = Field(10.0, description="`build_context`")
+    ask: Seconds = Field(60.0, description="`ask`, `stream_answer`")
     check: Seconds = Field(600.0, description="`check_integrity`")
     stats: Seconds = Field(5.0, description="`get_stats`, `get_detailed_stats`")
     health: Seconds = Field(3.0, description="`health`")
@@ -123,9 +127,53 @@ class EmbeddingSettings(SettingsPart):
     max_waiting_requests: int = Field(4_000, ge=0, le=1_000_000, description="requests that may wait for their turn")
     pool_size: int = Field(100, ge=1, le=10_000, description="HTTP connections to the endpoint")
     threads: int = Field(2, ge=1, le=64, description="worker threads for a model that runs on this machine")
-    batch_size: int = Field(32, ge=1, le=2_048, description="texts in one request")
-    cache_size: int = Field(10_000, ge=0, le=10_000_000, description="query embeddings kept in memory")
-    cache_ttl: Seconds = Field(3_600.0, description="seconds that a query embedding is kept")
+    batch_size: int = Field(32, ge=1, le=2_048, description="texts of one request at most")
+    batch_wait: float = Field(
+        0.005,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="seconds that a text waits for others to share its request; with a model on this machine, none",
+    )
+    retries: int = Field(
+        3, ge=0, le=20, description="how often a request that a busy endpoint refused is repeated, within the deadline"
+    )
+    requests_per_minute: int | None = Field(None, ge=1, le=10_000_000, description="requests that the endpoint allows")
+    tokens_per_minute: int | None = Field(
+        None, ge=1, le=10_000_000_000, description="tokens that the endpoint allows, taken as a third of a text's bytes"
+    )
+    cache_size: int = Field(10_000, ge=0, le=10_000_000, description="embeddings kept in memory")
+    cache_ttl: Seconds = Field(3_600.0, description="seconds that an embedding is kept, in memory and in Redis")
+    shared_cache_size: int = Field(
+        2_000,
+        ge=0,
+        le=10_000_000,
+        description="query embeddings of an endpoint that all processes share in Redis, per namespace; 0 for none",
+    )
+    query_prefix: str | None = Field(
+        None, max_length=1_000, description="put before queries; without one, what the model's name is known to want"
+    )
+    passage_prefix: str | None = Field(
+        None, max_length=1_000, description="put before passages; without one, what the model's name is known to want"
+    )
+
+
+class LLMSettings(SettingsPart):
+    """Which LLM answers questions, behind any OpenAI-compatible endpoint, and how hard it is used."""
+
+    model: str | None = Field(None, description="the endpoint's model name; without one, questions are not answered")
+    base_url: str | None = Field(None, description="the endpoint's base URL, for example `http://localhost:11434/v1`")
+    api_key: SecretStr | None = Field(None, description="the endpoint's key")
+    temperature: float = Field(0.1, ge=0, le=2, allow_inf_nan=False, description="how freely the LLM chooses words")
+    max_tokens: int = Field(1_024, ge=1, le=1_000_000, description="tokens of an answer at most")
+    context_window: int | None = Field(
+        None,
+        ge=1_024,
+        le=100_000_000,
+        description="tokens that prompt and answer have together; without it OpenAI's own figures, else 8 192",
+    )
+    max_concurrent_requests: int = Field(10, ge=1, le=1_000, description="requests to the LLM under way at once")
+    max_waiting_requests: int = Field(100, ge=0, le=100_000, description="requests that may wait for their turn")
 
 
 class IndexingSettings(SettingsPart):
@@ -155,6 +203,19 @@ class RetrievalSettings(SettingsPart):
     rrf_k: int = Field(60, ge=1, le=10_000, description="the constant k of reciprocal rank fusion")
     vector_share: float = Field(
         0.7, gt=0, lt=1, description="share of a hybrid search's budget after which words alone answer"
+    )
+
+
+class RetrievalConfig(SettingsPart):
+    """What a call wants of the chunks that it gets."""
+
+    similarity_threshold: float = Field(
+        0.25, ge=0, le=1, allow_inf_nan=False, description="least cosine similarity of a chunk to the query"
+    )
+    max_chunks: int = Field(5, ge=1, le=100, description="chunks at most")
+    token_budget: int = Field(4_000, ge=1, le=1_000_000, description="tokens of all chunks together at most")
+    merge_neighbours: bool = Field(
+        True, description="whether the passages beside a chosen one are taken along where the budget allows"
     )
 
 
@@ -196,6 +257,7 @@ class Settings(BaseSettings):
     limits: Limits = Field(default_factory=Limits)
     breaker: BreakerSettings = Field(default_factory=BreakerSettings)
     embedding: EmbeddingSettings = Field(default_factory=EmbeddingSettings)
+    llm: LLMSettings = Field(default_factory=LLMSettings)
     indexing: IndexingSettings = Field(default_factory=IndexingSettings)
     chunking: ChunkingSettings = Field(default_factory=ChunkingSettings)
     retrieval: RetrievalSettings = Field(default_factory=RetrievalSettings)

@@ -7,6 +7,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from knowledge_base.answers.answerer import Answerer
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.embedding.service import EmbeddingService
 from knowledge_base.facts.repository import FactRepository
@@ -28,6 +29,7 @@ class Statistics:
         repository: Removes what has expired, so that it is not counted.
         generations: Which index is live.
         embedding: The embedding model.
+        answerer: Asks the LLM.
         pools: Gives the use of all that is limited.
     """
 
@@ -37,12 +39,14 @@ class Statistics:
         repository: FactRepository,
         generations: Generations,
         embedding: EmbeddingService,
+        answerer: Answerer,
         pools: Callable[[], dict[str, PoolStats]],
     ) -> None:
         self._manager = manager
         self._repository = repository
         self._generations = generations
         self._embedding = embedding
+        self._answerer = answerer
         self._pools = pools
 
     async def counts(self, namespace: str) -> Stats:
@@ -100,7 +104,7 @@ class Statistics:
             "redis_version": str(server.get("valkey_version") or server["redis_version"]),
             "search_version": await self._search_version(),
             "pools": self._pools(),
-            "breakers": [*self._manager.breakers(), *self._embedding.breakers()],
+            "breakers": [*self._manager.breakers(), *self._embedding.breakers(), *self._answerer.breakers()],
         }
 
     async def _index_infos(self, generation: Generation) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from knowledge_base import KnowledgeBase
     from tests.support.embeddings import AsyncStubEmbedding, StubEmbedding
+    from tests.support.openai_endpoint import OpenAIEndpoint
 
 
 class OpenKnowledgeBase(Protocol):
@@ -116,6 +117,15 @@ def async_embedding() -> Iterator[AsyncStubEmbedding]:
     model = AsyncStubEmbedding(model_name="async-stub")
     yield model
     model.become("well")
+
+
+@pytest.fixture
+async def endpoint() -> AsyncIterator[OpenAIEndpoint]:
+    """A fake OpenAI-compatible endpoint over real HTTP, in the test's own loop."""
+    from tests.support.openai_endpoint import OpenAIEndpoint
+
+    async with OpenAIEndpoint() as one:
+        yield one
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from knowledge_base.calls.base import Calls
 from knowledge_base.facts import validation
-from knowledge_base.retrieval.searcher import SearchRequest
+from knowledge_base.retrieval.candidates import SearchRequest
 from knowledge_base.types import SearchMode, SearchResults
 
 if TYPE_CHECKING:

@@ -93,6 +93,23 @@ class CircuitBreaker:
         finally:
             self._settle(attempt)
 
+    @property
+    def epoch(self) -> int:
+        """How often the state has changed."""
+        return self._epoch
+
+    def count_failure(self, epoch: int) -> None:
+        """Counts a caller whose deadline ended its wait for a call that others may still wait for.
+
+        Args:
+            epoch: The ``epoch`` before the call began; what began before the last change of state counts no more,
+                unless it made that change, as a probe does.
+        """
+        is_probe = self._state == "half_open" and epoch == self._epoch - 1
+        attempt = Attempt(self._epoch if is_probe else epoch)
+        attempt.failed()
+        self._settle(attempt)
+
     def stats(self) -> BreakerStats:
         """Returns the state in numbers."""
         retry_after = max(0.0, self._next_probe - self._clock()) if self._state == "open" else 0.0

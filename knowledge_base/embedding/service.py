@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from array import array
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from contextvars import Context
 from typing import TYPE_CHECKING, NamedTuple
 
-from knowledge_base.connection.admission import Admission
 from knowledge_base.connection.breaker import CircuitBreaker
-from knowledge_base.connection.deadline import current_deadline, enter_step
+from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.connection.worker_threads import WorkerThreads
+from knowledge_base.embedding.asked import STEP, Asked, Kind, Outcome, PackedVector, Vector
+from knowledge_base.embedding.dispatcher import Dispatcher, TextLane
+from knowledge_base.embedding.memory_cache import MemoryCache
+from knowledge_base.embedding.model_requests import ModelRequests
 from knowledge_base.embedding.models import LoadedModel, load_model
-from knowledge_base.errors import EmbeddingUnavailableError, KnowledgeBaseError, OperationTimeoutError
+from knowledge_base.embedding.rate_limit import RateLimit
+from knowledge_base.embedding.shared_cache import SharedCache
+from knowledge_base.errors import EmbeddingUnavailableError, IndexMismatchError, OperationTimeoutError
 from knowledge_base.settings import BreakerSettings, EmbeddingSettings
 from knowledge_base.types import BreakerStats, PoolStats
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
 
-Vector = list[float]
-
-STEP = "the embedding model"
-"""A request to the model, as named in errors."""
-
 KEPT_FREE_FOR_QUERIES = 5
 """Of so many concurrent requests, one is never for passages."""
+
+QUERIES_FOR_EACH_PASSAGE = 4
+"""So many times more queries than passages are cached: the vectors of passages stand in the index."""
 
 PROBE = "ready?"
 """A text that every model can embed."""
@@ -41,6 +42,14 @@ class EmbeddingIdentity(NamedTuple):
     dimension: int
 
 
+class Engine(NamedTuple):
+    """A loaded model, and the way to it."""
+
+    model: LoadedModel
+    requests: ModelRequests
+    dispatcher: Dispatcher
+
+
 class EmbeddingService:
     """Embeds queries and passages with bounded concurrency, off the event loop.
 
@@ -49,6 +58,7 @@ class EmbeddingService:
         timeout: Seconds for one request.
         breaker: When a failing model is left alone.
         model: A LlamaIndex embedding to use instead of the one that the settings name.
+        manager: Where processes share the vectors of queries; None for nowhere.
         clock: Monotonic seconds; tests bring their own.
     """
 
@@ -59,6 +69,7 @@ class EmbeddingService:
         timeout: float,
         breaker: BreakerSettings,
         model: BaseEmbedding | None = None,
+        manager: AsyncRedisManager | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
@@ -66,18 +77,21 @@ class EmbeddingService:
         self._given = model
         self._clock = clock
         self._breaker = CircuitBreaker("embedding", breaker, clock=clock)
-        requests, waiting = settings.max_concurrent_requests, settings.max_waiting_requests
-        # Who asks waits for an answer; passages do not: they leave room, and threads, for queries.
+        waiting = settings.max_waiting_requests
+        # Passages must not take the threads of those who wait for an answer.
         self._query_threads = WorkerThreads("query embedding", threads=settings.threads, waiting=waiting)
         self._passage_threads = WorkerThreads("passage embedding", threads=settings.threads, waiting=waiting)
-        self._admission = Admission("the embedding model", requests, waiting)
-        kept_free = max(1, requests // KEPT_FREE_FOR_QUERIES) if requests > 1 else 0
-        self._passage_admission = Admission("the embedding model", requests - kept_free, waiting)
         self._loading = asyncio.Lock()
-        self._loaded: LoadedModel | None = None
-        self._dimension: int | None = None
-        # Arrays, since the garbage collector would look at each number of so many lists in each of its full runs.
-        self._cache: OrderedDict[str, tuple[float, array[float]]] = OrderedDict()
+        self._engine: Engine | None = None
+        size, ttl = settings.cache_size, settings.cache_ttl
+        self._caches: dict[Kind, MemoryCache] = {
+            "query": MemoryCache(size, ttl, clock),
+            "passage": MemoryCache(size // QUERIES_FOR_EACH_PASSAGE, ttl, clock),
+        }
+        self._shared: SharedCache | None = None
+        if manager is not None and settings.shared_cache_size:
+            self._shared = SharedCache(manager, settings.shared_cache_size, ttl)
+        self._sharing: set[asyncio.Task[None]] = set()
 
     async def load(self) -> LoadedModel:
         """Returns the model, loaded in a thread by the first call.
@@ -87,21 +101,7 @@ class EmbeddingService:
             InvalidInputError: The settings do not name a usable model.
             OperationTimeoutError: Loading took too long.
         """
-        if self._loaded is None:
-            async with self._loading:
-                if self._loaded is None:
-                    self._loaded = await self._query_threads.to_thread(
-                        load_model,
-                        self._settings,
-                        self._timeout,
-                        self._given,
-                        step="loading the embedding model",
-                        limit=self._timeout,
-                    )
-                    self._dimension = self._loaded.dimension
-                    # Another model may start threads and processes, which would inherit the priority.
-                    self._passage_threads.yielding = self._loaded.is_local
-        return self._loaded
+        return (await self._ready()).model
 
     async def identity(self) -> EmbeddingIdentity:
         """Returns model and dimension, asking the model for a vector where nothing else tells.
@@ -109,13 +109,11 @@ class EmbeddingService:
         Raises:
             EmbeddingUnavailableError: The model did not answer; ``embedding.dimension`` makes the question needless.
         """
-        loaded = await self.load()
-        if self._dimension is None:
-            vectors = await self._request(loaded, ["dimension"], query=False, awaited=True)
-            dimension = len(vectors[0]) if vectors else 0
-            _check(vectors, 1, dimension)
-            self._dimension = dimension
-        return EmbeddingIdentity(loaded.name, self._dimension)
+        engine = await self._ready()
+        if engine.requests.dimension is None:
+            await engine.dispatcher.vectors([Asked("passage", "", PROBE)], self._timeout)
+        assert engine.requests.dimension is not None
+        return EmbeddingIdentity(engine.model.name, engine.requests.dimension)
 
     async def may_make(self, model: str, dimension: int) -> bool:
         """Tells whether vectors of a model and dimension may be this one's, without asking it for one.
@@ -124,14 +122,31 @@ class EmbeddingService:
             model: Identity of the model.
             dimension: Length of its vectors.
         """
-        loaded = await self.load()
-        return loaded.name == model and self._dimension in (None, dimension)
+        engine = await self._ready()
+        return engine.model.name == model and engine.requests.dimension in (None, dimension)
 
-    async def embed_query(self, text: str) -> Vector:
-        """Returns the vector of a query, from the cache where it is known.
+    async def require(self, namespace: str, model: str, dimension: int) -> None:
+        """Refuses an index whose vectors are known not to be this model's, without asking it for one.
+
+        Args:
+            namespace: Whose index it is.
+            model: Identity of the model that the index was built with.
+            dimension: Length of its vectors.
+
+        Raises:
+            IndexMismatchError: Model or dimension is another.
+        """
+        if not await self.may_make(model, dimension):
+            engine = await self._ready()
+            own = f"{engine.model.name}/{engine.requests.dimension or dimension}"
+            raise IndexMismatchError(namespace, own, f"{model}/{dimension}")
+
+    async def embed_query(self, text: str, namespace: str = "") -> PackedVector:
+        """Returns the vector of a query, from a cache where it is known.
 
         Args:
             text: The query.
+            namespace: Whose query it is; caches of namespaces are apart.
 
         Raises:
             EmbeddingUnavailableError: The model failed, or gave no usable vector.
@@ -139,58 +154,39 @@ class EmbeddingService:
             OverloadedError: Too many requests wait already.
             OperationTimeoutError: It took too long.
         """
-        known = self._cache.get(text)
-        if known is not None and self._clock() - known[0] < self._settings.cache_ttl:
-            self._cache.move_to_end(text)
-            return known[1].tolist()
-        vector = (await self._embed([text], query=True))[0]
-        if self._settings.cache_size:
-            self._cache[text] = (self._clock(), array("d", vector))
-            self._cache.move_to_end(text)
-            if len(self._cache) > self._settings.cache_size:
-                self._cache.popitem(last=False)
-        return vector
+        return (await self._vectors([Asked("query", namespace, text)]))[0]
 
-    async def embed_passages(self, texts: Sequence[str]) -> list[Vector]:
+    async def embed_passages(self, texts: Sequence[str], namespace: str = "") -> list[Vector]:
         """Returns the vectors of passages, in their order; see ``embed_query`` for the errors.
 
         Args:
-            texts: The passages; sent in batches.
+            texts: The passages; sent in batches, together with those of others.
+            namespace: Whose passages they are.
         """
-        if not texts:
-            return []
-        loaded = await self.load()
-        size = min(self._settings.batch_size, loaded.batch or self._settings.batch_size)
-        batches = [list(texts[start : start + size]) for start in range(0, len(texts), size)]
-        # One probe alone decides; beside it the other requests would be refused, and it be cancelled with them.
-        begin = 0 if self._breaker.state == "closed" else 1
-        found = [vector for batch in batches[:begin] for vector in await self._embed(batch, query=False)]
-        # No more at a time than can be worked at, so that few passages need not wait for all of a long content's.
-        at_once = self._settings.max_concurrent_requests if loaded.awaits else self._settings.threads
-        for first in range(begin, len(batches), at_once):
-            found += await self._embed_together(batches[first : first + at_once])
-        return found
-
-    async def _embed_together(self, batches: Sequence[list[str]]) -> list[Vector]:
-        if len(batches) == 1:
-            return await self._embed(batches[0], query=False)
-        tasks = [asyncio.ensure_future(self._embed(batch, query=False)) for batch in batches]
-        try:
-            return [vector for vectors in await asyncio.gather(*tasks) for vector in vectors]
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        asked = [Asked("passage", namespace, text) for text in texts]
+        return [vector.tolist() for vector in await self._vectors(asked)]
 
     async def probe(self) -> None:
         """Asks the model for the vector of a plain text; see ``embed_query`` for the errors."""
-        await self._embed([PROBE], query=True)
+        engine = await self._ready()
+        await engine.dispatcher.vectors([Asked("query", "", PROBE)], self._timeout)
 
     def stats(self) -> dict[str, PoolStats]:
-        """Returns the use of the threads for models that run in this process."""
+        """Returns the use of the threads for models that run in this process, and of the requests to the model."""
+        dispatcher = None if self._engine is None else self._engine.dispatcher
+        under_way = 0 if dispatcher is None else dispatcher.under_way
         return {
             "query embedding threads": self._query_threads.stats(),
             "passage embedding threads": self._passage_threads.stats(),
+            "embedding requests": {
+                "connections": under_way,
+                "in_use": under_way,
+                "waiting": 0 if dispatcher is None else dispatcher.waiting,
+                "limit": self._settings.max_concurrent_requests,
+                "waiting_limit": self._settings.max_waiting_requests,
+                "retried": 0 if self._engine is None else self._engine.requests.retried,
+                "abandoned": 0,
+            },
         }
 
     def breakers(self) -> list[BreakerStats]:
@@ -198,79 +194,112 @@ class EmbeddingService:
         return [self._breaker.stats()]
 
     async def close(self, within: float) -> None:
-        """Ends the threads that are idle; waits for the others for some time.
+        """Ends the requests, and the threads that are idle; waits for the others for some time.
 
         Args:
             within: Seconds to wait at most.
         """
+        for task in self._sharing:
+            task.cancel()
+        if self._engine is not None:
+            await self._engine.dispatcher.close()
         self._query_threads.close()
         self._passage_threads.close()
         await asyncio.gather(self._query_threads.wait_closed(within), self._passage_threads.wait_closed(within))
-        if self._loaded is not None and self._loaded.close is not None:
-            await self._loaded.close()
+        if self._engine is not None and self._engine.model.close is not None:
+            await self._engine.model.close()
 
-    async def _embed(self, texts: list[str], *, query: bool) -> list[Vector]:
-        loaded = await self.load()
-        vectors = await self._request(loaded, texts, query=query)
-        dimension = self._dimension or (len(vectors[0]) if vectors else 0)
-        _check(vectors, len(texts), dimension)
-        self._dimension = dimension
-        return vectors
+    async def _ready(self) -> Engine:
+        if self._engine is None:
+            async with self._loading:
+                if self._engine is None:
+                    loaded = await self._query_threads.to_thread(
+                        load_model,
+                        self._settings,
+                        self._timeout,
+                        self._given,
+                        step="loading the embedding model",
+                        limit=self._timeout,
+                    )
+                    # Another model may start threads and processes, which would inherit the priority.
+                    self._passage_threads.yielding = loaded.is_local
+                    self._engine = self._engine_of(loaded)
+        return self._engine
 
-    async def _request(
-        self, loaded: LoadedModel, texts: list[str], *, query: bool, awaited: bool | None = None
-    ) -> list[Vector]:
-        self._breaker.check()
-        if query or awaited:
-            async with self._admission.place(self._timeout):
-                return await self._attempt(loaded, texts, query, self._query_threads)
-        async with self._passage_admission.place(self._timeout), self._admission.place(self._timeout):
-            return await self._attempt(loaded, texts, query, self._passage_threads)
-
-    async def _attempt(
-        self, loaded: LoadedModel, texts: list[str], query: bool, threads: WorkerThreads
-    ) -> list[Vector]:
-        # A call that is too late to begin says nothing about the model.
-        enter_step(STEP, self._timeout)
-        with self._breaker.attempt() as attempt:
-            try:
-                vectors = await self._call(loaded, texts, query, threads)
-            except (TimeoutError, OperationTimeoutError) as error:
-                attempt.failed()
-                if isinstance(error, OperationTimeoutError):
-                    raise
-                raise OperationTimeoutError(STEP, self._timeout) from error
-            except asyncio.CancelledError:
-                call = current_deadline()
-                if call is not None and call.remaining <= 0:
-                    attempt.failed()
-                raise
-            except KnowledgeBaseError:
-                raise
-            except Exception as error:
-                attempt.failed()
-                raise EmbeddingUnavailableError(
-                    f"the embedding model failed ({type(error).__name__}); check that it is reachable and configured"
-                ) from error
-            attempt.succeeded()
-            return vectors
-
-    async def _call(self, loaded: LoadedModel, texts: list[str], query: bool, threads: WorkerThreads) -> list[Vector]:
-        model = loaded.model
-        if not loaded.awaits:
-            embed: Callable[[], list[Vector]] = (
-                (lambda: [model.get_query_embedding(text) for text in texts])
-                if query
-                else (lambda: model.get_text_embedding_batch(texts))
-            )
-            return await threads.to_thread(embed, step=STEP, limit=self._timeout)
-        pending: Awaitable[list[Vector]] = (
-            asyncio.gather(*(model.aget_query_embedding(text) for text in texts))
-            if query
-            else model.aget_text_embedding_batch(texts)
+    def _engine_of(self, loaded: LoadedModel) -> Engine:
+        settings = self._settings
+        at_once = settings.max_concurrent_requests
+        kept_free = max(1, at_once // KEPT_FREE_FOR_QUERIES) if at_once > 1 else 0
+        most = at_once if loaded.awaits else settings.threads
+        batch = min(settings.batch_size, loaded.batch or settings.batch_size)
+        dispatcher = Dispatcher(
+            self._send,
+            self._breaker,
+            queries=TextLane(min(at_once, most), batch if loaded.takes_queries_together else 1),
+            passages=TextLane(min(at_once - kept_free, most), batch),
+            at_once=at_once,
+            # A model that computes here is done with one text before others have come to share its time.
+            wait=settings.batch_wait if loaded.awaits else 0.0,
+            most_waiting=settings.max_waiting_requests,
         )
-        async with asyncio.timeout(enter_step(STEP, self._timeout)):
-            return await pending
+        requests = ModelRequests(
+            loaded,
+            self._breaker,
+            RateLimit(settings.requests_per_minute, settings.tokens_per_minute, self._clock),
+            self._query_threads,
+            self._passage_threads,
+            timeout=self._timeout,
+            retries=settings.retries,
+            on_batch_limit=dispatcher.limit_batch,
+        )
+        return Engine(loaded, requests, dispatcher)
+
+    async def _vectors(self, asked: Sequence[Asked]) -> list[PackedVector]:
+        known = {one: vector for one in asked if (vector := self._caches[one.kind].get(one)) is not None}
+        missing = [one for one in asked if one not in known]
+        if missing:
+            engine = await self._ready()
+            found = await engine.dispatcher.vectors(missing, self._timeout)
+            known.update(zip(missing, found, strict=True))
+        return [known[one] for one in asked]
+
+    async def _send(self, asked: Sequence[Asked]) -> Sequence[Outcome]:
+        engine = await self._ready()
+        known = await self._known_elsewhere(engine, asked)
+        missing = [one for one in asked if one not in known]
+        made: list[Outcome] = []
+        if missing:
+            made = await engine.requests.send(asked[0].kind, [one.text for one in missing])
+        fresh = {one: vector for one, vector in zip(missing, made, strict=True) if not isinstance(vector, Exception)}
+        for one, vector in (known | fresh).items():
+            if one.text != PROBE or one.namespace:
+                self._caches[one.kind].put(one, vector)
+        self._share(engine, fresh)
+        outcomes: dict[Asked, Outcome] = {**known, **dict(zip(missing, made, strict=True))}
+        return [outcomes[one] for one in asked]
+
+    def _is_shared(self, engine: Engine, asked: Asked) -> bool:
+        # A model on this machine is asked about as fast as Redis; the vectors of passages stand in the index.
+        return engine.model.awaits and asked.kind == "query" and bool(asked.namespace)
+
+    async def _known_elsewhere(self, engine: Engine, asked: Sequence[Asked]) -> dict[Asked, PackedVector]:
+        dimension = engine.requests.dimension
+        shared = [one for one in asked if self._is_shared(engine, one)]
+        if self._shared is None or not shared or dimension is None:
+            return {}
+        found = await self._shared.get(engine.model.name, dimension, shared)
+        return {one: vector for one, vector in zip(shared, found, strict=True) if vector is not None}
+
+    def _share(self, engine: Engine, fresh: dict[Asked, PackedVector]) -> None:
+        dimension = engine.requests.dimension
+        found = [(one, vector) for one, vector in fresh.items() if self._is_shared(engine, one)]
+        if self._shared is None or not found or dimension is None:
+            return
+        # Nobody waits for it.
+        sharing = self._shared.put(engine.model.name, dimension, found)
+        task = asyncio.get_running_loop().create_task(sharing, context=Context())
+        self._sharing.add(task)
+        task.add_done_callback(self._sharing.discard)
 
 
 def is_embedding_failure(error: BaseException) -> bool:
@@ -281,17 +310,3 @@ def is_embedding_failure(error: BaseException) -> bool:
     """
     late = isinstance(error, OperationTimeoutError) and error.operation == STEP
     return late or isinstance(error, EmbeddingUnavailableError)
-
-
-def _check(vectors: Sequence[Vector], count: int, dimension: int) -> None:
-    if len(vectors) != count:
-        raise EmbeddingUnavailableError(f"the embedding model gave {len(vectors)} vectors for {count} texts")
-    for vector in vectors:
-        if len(vector) != dimension:
-            raise EmbeddingUnavailableError(
-                f"the embedding model gave a vector of {len(vector)} dimensions instead of {dimension}; "
-                "check KB_EMBEDDING__MODEL and KB_EMBEDDING__DIMENSION"
-            )
-        length = math.hypot(*vector)
-        if not math.isfinite(length) or length == 0.0:
-            raise EmbeddingUnavailableError("the embedding model gave a vector that is zero or not finite")

@@ -31,14 +31,9 @@ class FactDraft:
     expires_in: float | None
     on_duplicate: OnDuplicate
 
-    @property
-    def digest(self) -> str:
-        """Tells contents apart; those of different principals never meet."""
-        return content_digest(self.content, self.principals)
-
 
 def content_digest(content: str, principals: Sequence[str]) -> str:
-    """Returns what a content is found by when it is stored again.
+    """Returns what a content is found by when it is stored again; that of different principals never meets.
 
     Args:
         content: The content.

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from knowledge_base.connection.workload import WorkloadThreads
 from knowledge_base.embedding.service import EmbeddingService
 from knowledge_base.errors import InvalidInputError
+from knowledge_base.facts.draft import content_digest
 from knowledge_base.index.filters import metadata_labels
-from knowledge_base.index.passages import Cut, PassageSplitter
+from knowledge_base.index.passages import PassageSplitter
 from knowledge_base.index.schema import SEPARATOR
 from knowledge_base.keyspace import OPEN
 
@@ -19,6 +20,9 @@ MOST_LABEL_CHARS = 8_000_000
 INLINE_VALUES = 500
 """Metadata with up to so many values is handled on the event loop; more would stall it."""
 
+INLINE_CHARACTERS = 100_000
+"""Content up to this length gets its digest on the event loop; more would stall it."""
+
 
 class FactParts(NamedTuple):
     """The parts of one content and their labels; without passages, the content stays as it is stored."""
@@ -26,6 +30,8 @@ class FactParts(NamedTuple):
     passages: Sequence[str]
     sections: Sequence[str]
     labels: Mapping[str, str]
+    digest: str
+    """Tells the content from others; see ``content_digest``."""
 
 
 def labels(
@@ -67,58 +73,75 @@ class PartMaker:
 
     async def make(
         self,
-        content: str | None,
+        content: str,
         metadata: Mapping[str, Any],
         tags: Sequence[str],
         source: str | None,
         principals: Sequence[str],
+        *,
+        cut: bool = True,
     ) -> FactParts:
         """Returns the parts of a fact.
 
         Args:
-            content: The content, or None when only the labels are needed.
+            content: The content.
             metadata: The metadata.
             tags: The tags.
             source: The source, or None.
             principals: Who may see it.
+            cut: Whether to cut the content; without, the parts are labels and digest only.
 
         Raises:
             InvalidInputError: There are too many labels for so long a content.
             OperationTimeoutError: It took too long.
             OverloadedError: Too many long contents wait already.
         """
-        cut = Cut([], []) if content is None else await self._split(content)
-        if _has_few_values(metadata, INLINE_VALUES):
-            own_labels = labels(metadata, tags, source, principals)
+        passages, sections = await self._split(content) if cut else ([], [])
+        described = (content, metadata, tags, source, principals)
+        if len(content) <= INLINE_CHARACTERS and has_few_values(metadata):
+            own_labels, digest = _described(*described)
         else:
-            own_labels = await self._threads.to_thread(
-                labels, metadata, tags, source, principals, step="labelling metadata", limit=self._limit
+            own_labels, digest = await self._threads.to_thread(
+                _described, *described, step="labelling metadata", limit=self._limit
             )
         # They stand with each part: the server would be busy with writing them for too long.
-        weight = sum(map(len, own_labels.values())) * (len(cut.passages) + len(cut.sections))
+        weight = sum(map(len, own_labels.values())) * (len(passages) + len(sections))
         if weight > MOST_LABEL_CHARS:
             raise InvalidInputError(
                 "metadata",
                 "has too many values to filter on for so long a content (tags and principals count); shorten either",
                 limit=MOST_LABEL_CHARS,
             )
-        return FactParts(cut.passages, cut.sections, own_labels)
+        return FactParts(passages, sections, own_labels, digest)
 
-    async def _split(self, content: str) -> Cut:
+    async def _split(self, content: str) -> tuple[list[str], list[str]]:
         model = await self._embedding.load()
-        return await self._splitter.split(
+        cut = await self._splitter.split(
             content, tokenizer=model.tokenizer, model_tokens=model.tokens, limit=self._limit
         )
+        return cut.passages, cut.sections
 
 
-def _has_few_values(metadata: Any, most: int) -> bool:
-    waiting, seen = [metadata], 0
-    while waiting and seen <= most:
+def _described(
+    content: str, metadata: Mapping[str, Any], tags: Sequence[str], source: str | None, principals: Sequence[str]
+) -> tuple[dict[str, str], str]:
+    return labels(metadata, tags, source, principals), content_digest(content, principals)
+
+
+def has_few_values(metadata: Mapping[str, Any]) -> bool:
+    """Tells whether metadata may be handled on the event loop.
+
+    Args:
+        metadata: JSON of any size; no more of it is looked at than has to be.
+    """
+    waiting: list[Any] = [metadata]
+    seen = 0
+    while waiting and seen <= INLINE_VALUES:
         value = waiting.pop()
         if isinstance(value, Mapping):
             seen += len(value)
-            waiting += value.values() if seen <= most else ()
+            waiting += value.values() if seen <= INLINE_VALUES else ()
         elif isinstance(value, list | tuple):
             seen += len(value)
-            waiting += value if seen <= most else ()
-    return seen <= most
+            waiting += value if seen <= INLINE_VALUES else ()
+    return seen <= INLINE_VALUES

@@ -24,6 +24,7 @@ FIELDS = (
     "expires_at",
     "indexed",
 )
+METADATA = FIELDS.index("metadata")
 
 
 class FactRecord(NamedTuple):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from knowledge_base.clock import now_ms
-from knowledge_base.connection.hashes import read_hashes
+from knowledge_base.connection.hashes import HashGroup, Row, read_hashes
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.connection.scripts import Call, LuaScript
+from knowledge_base.connection.workload import WorkloadThreads
 from knowledge_base.errors import FactNotFoundError, VersionConflictError
-from knowledge_base.facts.draft import FactDraft, content_digest, revision
+from knowledge_base.facts.draft import FactDraft
 from knowledge_base.facts.parts import FactParts
-from knowledge_base.facts.records import FIELDS, FactRecord, decode_record, decode_version
+from knowledge_base.facts.records import FIELDS, METADATA, FactRecord, decode_record, decode_version
+from knowledge_base.facts.requests import FactRequests, base_request
 from knowledge_base.facts.validation import encoded_json
 from knowledge_base.index.schema import Generation
 from knowledge_base.keyspace import OPEN, Keyspace
@@ -22,6 +23,9 @@ from knowledge_base.types import FactVersion
 
 SWEPT_AT_ONCE = 100
 """Expired facts that one script removes."""
+
+DECODED_AT_ONCE = 65_536
+"""Characters of JSON that are decoded before the event loop gets its turn; so many take some 2 ms."""
 
 
 class Stored(NamedTuple):
@@ -38,17 +42,23 @@ class FactRepository:
 
     Args:
         manager: The connections.
+        threads: Where long requests are made.
         keep_history: Earlier versions kept of each fact.
         lease: Seconds that whoever stored a fact has to index it before the background takes it.
         now: The time in milliseconds since 1970; tests bring their own.
     """
 
     def __init__(
-        self, manager: AsyncRedisManager, *, keep_history: int, lease: float, now: Callable[[], int] = now_ms
+        self,
+        manager: AsyncRedisManager,
+        threads: WorkloadThreads,
+        *,
+        keep_history: int,
+        lease: float,
+        now: Callable[[], int] = now_ms,
     ) -> None:
         self._manager = manager
-        self._lease_ms = int(lease * 1000)
-        self._keep_history = keep_history
+        self._requests = FactRequests(threads, keep_history=keep_history, lease=lease, now=now)
         self.now = now
         # A deletion that is repeated would find nothing, and say so.
         self._store, self._update, self._delete, self._sweep = (
@@ -70,42 +80,10 @@ class FactRepository:
         keys = Keyspace(generation.namespace)
         calls: list[Call] = []
         for draft, parts in drafts:
-            calls.append(([keys.fact(draft.fact_id)], [self._store_request(generation, draft, parts)]))
-            # A request may be megabytes of JSON.
+            calls.append(([keys.fact(draft.fact_id)], [await self._requests.store(generation, draft, parts)]))
             await asyncio.sleep(0)
         replies = [await self._store(client, *calls[0])] if len(calls) == 1 else await self._store.many(client, calls)
         return [reply if isinstance(reply, Exception) else _stored(reply) for reply in replies]
-
-    def _store_request(self, generation: Generation, draft: FactDraft, parts: FactParts) -> str:
-        now = self.now()
-        expires_at = "" if draft.expires_in is None else str(now + max(1, int(draft.expires_in * 1000)))
-        digest = draft.digest
-        return encoded_json(
-            {
-                **_base_request(generation, now),
-                "fact_id": draft.fact_id,
-                "digest": digest,
-                "content": draft.content,
-                "metadata": encoded_json(draft.metadata),
-                "tags": encoded_json(draft.tags),
-                "source": draft.source or "",
-                "principals": encoded_json(draft.principals),
-                "document": "",
-                "expires_at": expires_at,
-                "revision": revision(1, digest, len(parts.passages)),
-                "labels": parts.labels,
-                "passages": parts.passages,
-                "sections": parts.sections,
-                "due": str(now + self._lease_ms),
-                "nonce": _nonce(),
-                "generation": {
-                    "number": str(generation.number),
-                    "model": generation.model,
-                    "dimension": str(generation.dimension),
-                    "build": str(generation.build),
-                },
-            }
-        )
 
     async def update(
         self,
@@ -130,27 +108,8 @@ class FactRepository:
         """
         client = await self._manager.main()
         keys = Keyspace(generation.namespace)
-        now = self.now()
-        request = {
-            **_base_request(generation, now),
-            "fact_id": old.fact_id,
-            "base_version": str(old.version),
-            "base_seq": old.seq,
-            "callers": list(callers),
-            "digest": content_digest(new.content, old.principals),
-            "content": new.content,
-            "metadata": encoded_json(new.metadata),
-            "tags": encoded_json(new.tags),
-            "source": new.source or "",
-            "revision": new.revision,
-            "labels": parts.labels,
-            "passages": parts.passages,
-            "sections": parts.sections,
-            "due": str(now + self._lease_ms),
-            "nonce": _nonce(),
-            "keep_history": self._keep_history,
-        }
-        reply = await self._update(client, [keys.fact(old.fact_id)], [encoded_json(request)])
+        request = await self._requests.update(generation, old, new, parts, callers)
+        reply = await self._update(client, [keys.fact(old.fact_id)], [request])
         if reply[0] == "missing":
             raise FactNotFoundError(old.fact_id, generation.namespace)
         stored = _stored(reply)
@@ -179,7 +138,7 @@ class FactRepository:
         """
         client = await self._manager.main()
         request = {
-            **_base_request(generation, self.now()),
+            **base_request(generation, self.now()),
             "fact_id": fact_id,
             "callers": list(callers),
             "expected_version": "" if expected_version is None else str(expected_version),
@@ -197,7 +156,7 @@ class FactRepository:
             generation: Where the passages are.
         """
         client = await self._manager.main()
-        request = encoded_json({**_base_request(generation, self.now()), "most": SWEPT_AT_ONCE})
+        request = encoded_json({**base_request(generation, self.now()), "most": SWEPT_AT_ONCE})
         while await self._sweep(client, [Keyspace(generation.namespace).expiring], [request]) == SWEPT_AT_ONCE:
             continue
 
@@ -210,12 +169,39 @@ class FactRepository:
             principals: Who is asking.
         """
         client = await self._manager.main()
-        keys = [Keyspace(namespace).fact(fact_id) for fact_id in fact_ids]
+        asked = self.hashes(namespace, fact_ids)
+        found: list[FactRecord | None] = []
+        async for rows in read_hashes(client, asked.keys, asked.fields):
+            found += await self.visible(fact_ids[len(found) :], rows, principals)
+        return found
+
+    def hashes(self, namespace: str, fact_ids: Sequence[str]) -> HashGroup:
+        """Returns where facts are read from, for those who read something else along with them.
+
+        Args:
+            namespace: Where they are.
+            fact_ids: The facts.
+        """
+        keys = Keyspace(namespace)
+        return HashGroup([keys.fact(fact_id) for fact_id in fact_ids], FIELDS)
+
+    async def visible(
+        self, fact_ids: Sequence[str], rows: Sequence[Row], principals: Sequence[str]
+    ) -> list[FactRecord | None]:
+        """Returns the facts that were read, None for each that is not there or not visible.
+
+        Args:
+            fact_ids: The facts, or more.
+            rows: What was read from their ``hashes``.
+            principals: Who is asking.
+        """
         now = self.now()
         found: list[FactRecord | None] = []
-        async for rows in read_hashes(client, keys, FIELDS):
-            records = map(decode_record, fact_ids[len(found) :], rows)
-            found += [record if record and record.is_visible(principals, now) else None for record in records]
+        decoded = 0
+        for fact_id, row in zip(fact_ids, rows, strict=False):
+            record = decode_record(fact_id, row)
+            found.append(record if record and record.is_visible(principals, now) else None)
+            decoded = await _turn(decoded + len(row[METADATA] or ""))
         return found
 
     async def newest(self, namespace: str, principals: Sequence[str], offset: int, limit: int) -> list[str]:
@@ -274,20 +260,20 @@ class FactRepository:
         record = decode_record(fact_id, values)
         if record is None or not record.is_visible(principals, self.now()):
             return []
-        return [record.to_version(), *map(decode_version, snapshots)]
+        versions = [record.to_version()]
+        decoded = 0
+        for snapshot in snapshots:
+            versions.append(decode_version(snapshot))
+            decoded = await _turn(decoded + len(snapshot))
+        return versions
 
 
-def _base_request(generation: Generation, now: int) -> dict[str, Any]:
-    return {
-        "root": Keyspace(generation.namespace).root,
-        "passage_prefix": generation.passage_prefix + ":",
-        "section_prefix": generation.section_prefix + ":",
-        "now": str(now),
-    }
-
-
-def _nonce() -> str:
-    return secrets.token_hex(6)
+async def _turn(decoded: int) -> int:
+    """Gives the event loop its turn when much was decoded since the last one; returns how much was."""
+    if decoded < DECODED_AT_ONCE:
+        return decoded
+    await asyncio.sleep(0)
+    return 0
 
 
 def _stored(reply: Sequence[str]) -> Stored:

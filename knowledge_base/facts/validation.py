@@ -6,7 +6,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, get_args
 
@@ -17,6 +17,12 @@ from knowledge_base.types import OnDuplicate, SearchMode
 
 FACT_ID_PATTERN = re.compile(r"[A-Za-z0-9_.:-]{1,255}")
 MOST_DEPTH = 32
+MOST_INTEGER = 2**63
+LEAST_INTEGER = -MOST_INTEGER
+WALKED_BYTES = 65_536
+"""Metadata of up to so many bytes is looked at as a whole, so that its other faults are told first."""
+
+PLAIN_KINDS = frozenset({list, tuple, str, bool, int, float, type(None)})
 TEN_YEARS = 10 * 366 * 86_400.0
 
 
@@ -149,7 +155,7 @@ def checked_metadata(value: Any, limits: Limits) -> dict[str, Any]:
         return {}
     if not isinstance(value, Mapping):
         raise InvalidInputError("metadata", f"must be a mapping, not {type(value).__name__}")
-    copied: dict[str, Any] = _checked_json(value, 1)
+    copied = _MetadataCopier(limits.metadata_bytes).mapping(value, 1)
     size = len(encoded_json(copied).encode())
     if size > limits.metadata_bytes:
         raise InvalidInputError(
@@ -158,27 +164,95 @@ def checked_metadata(value: Any, limits: Limits) -> dict[str, Any]:
     return copied
 
 
-def _checked_json(value: Any, depth: int) -> Any:
-    if depth > MOST_DEPTH:
-        raise InvalidInputError("metadata", f"is nested deeper than {MOST_DEPTH}", limit=MOST_DEPTH)
-    if isinstance(value, Mapping):
-        if not all(isinstance(key, str) and key for key in value):
-            raise InvalidInputError("metadata", "keys must be strings that are not empty")
-        for key in value:
-            _refuse_unstorable("metadata", key)
-        return {key: _checked_json(inner, depth + 1) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_checked_json(inner, depth + 1) for inner in value]
-    if isinstance(value, str):
-        _refuse_unstorable("metadata", value)
-        return str(value)
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int) and abs(value) < 2**63:
-        return int(value)
-    if isinstance(value, float) and math.isfinite(value):
-        return float(value)
-    raise InvalidInputError("metadata", f"holds a value that is no JSON: {type(value).__name__}")
+class _MetadataCopier:
+    """Copies metadata, and counts the bytes that it takes at least: what cannot fit is refused before it costs.
+
+    It has to be done on the event loop, since the caller's objects may change as soon as the loop has its turn. So
+    exact types come first, and lists, of which alone metadata may hold tens of thousands of values, cost no call each.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._left = max(most, WALKED_BYTES)
+
+    def mapping(self, values: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        unstorable = False
+        for key in values:
+            if not isinstance(key, str) or not key:
+                raise InvalidInputError("metadata", "keys must be strings that are not empty")
+            # Two quotes, the colon, and at least one digit with its comma.
+            self._take(len(key) + 5)
+            unstorable = unstorable or not _is_plain(key)
+        if unstorable:
+            for key in values:
+                _refuse_unstorable("metadata", key)
+        return {key: self._value(inner, depth + 1) for key, inner in values.items()}
+
+    def _list(self, values: list[Any] | tuple[Any, ...], depth: int) -> list[Any]:
+        if type(values) is list or type(values) is tuple:
+            self._take(2 * len(values))
+        else:
+            values = list(self._counted(values))
+        if depth == MOST_DEPTH and values:
+            raise _too_deep()
+        copied: list[Any] = []
+        add = copied.append
+        for value in values:
+            kind = type(value)
+            if kind is int and LEAST_INTEGER < value < MOST_INTEGER:
+                add(value)
+            elif kind is list or kind is tuple:
+                add(self._list(value, depth + 1) if value else [])
+            elif kind is str:
+                self._take(len(value) + 1)
+                add(value if _is_plain(value) else _storable(value))
+            elif value is None or kind is bool or (kind is float and math.isfinite(value)):
+                add(value)
+            else:
+                add(self._value(value, depth + 1))
+        return copied
+
+    def _counted(self, values: Iterable[Any]) -> Iterator[Any]:
+        for value in values:
+            self._take(2)
+            yield value
+
+    def _value(self, value: Any, depth: int) -> Any:
+        if depth > MOST_DEPTH:
+            raise _too_deep()
+        kind = type(value)
+        if kind is dict or (kind not in PLAIN_KINDS and isinstance(value, Mapping)):
+            return self.mapping(value, depth)
+        if isinstance(value, list | tuple):
+            return self._list(value, depth)
+        if isinstance(value, str):
+            self._take(len(value) + 1)
+            return _storable(value)
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, int) and abs(value) < MOST_INTEGER:
+            return int(value)
+        if isinstance(value, float) and math.isfinite(value):
+            return float(value)
+        raise InvalidInputError("metadata", f"holds a value that is no JSON: {type(value).__name__}")
+
+    def _take(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise InvalidInputError("metadata", f"takes more than {self._most} bytes as JSON", limit=self._most)
+
+
+def _too_deep() -> InvalidInputError:
+    return InvalidInputError("metadata", f"is nested deeper than {MOST_DEPTH}", limit=MOST_DEPTH)
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and "\x00" not in text
+
+
+def _storable(text: str) -> str:
+    _refuse_unstorable("metadata", text)
+    return str(text)
 
 
 def encoded_json(value: Any) -> str:

@@ -15,7 +15,7 @@ from knowledge_base.errors import (
     VersionConflictError,
 )
 from knowledge_base.facts import validation
-from knowledge_base.facts.draft import FactDraft, checked_source, content_digest, revision
+from knowledge_base.facts.draft import FactDraft, checked_source, revision
 from knowledge_base.facts.parts import FactParts, PartMaker
 from knowledge_base.facts.records import FactRecord
 from knowledge_base.facts.repository import FactRepository, Stored
@@ -216,11 +216,10 @@ class FactWriter:
             tags=old.tags if change.tags is None else list(change.tags),
             source=old.source if change.source is None else change.source,
         )
-        parts = await self._parts.make(content if changed else None, new.metadata, new.tags, new.source, new.principals)
+        parts = await self._parts.make(content, new.metadata, new.tags, new.source, new.principals, cut=changed)
         written: PassageSet | None = None
         if changed:
-            digest = content_digest(content, old.principals)
-            new = new._replace(revision=revision(old.version + 1, digest, len(parts.passages)))
+            new = new._replace(revision=revision(old.version + 1, parts.digest, len(parts.passages)))
             written = PassageSet(old.fact_id, new.revision, parts.passages)
             await self._embed_ahead(generation, written)
         try:
@@ -267,4 +266,4 @@ def first_passages(draft: FactDraft, parts: FactParts) -> PassageSet:
         draft: The fact.
         parts: Its parts.
     """
-    return PassageSet(draft.fact_id, revision(1, draft.digest, len(parts.passages)), parts.passages)
+    return PassageSet(draft.fact_id, revision(1, parts.digest, len(parts.passages)), parts.passages)

@@ -49,6 +49,10 @@ LONG_GAPS = re.compile(rf"[^\w\s]{{{MAX_MARKS + 1},}}")
 DOTTED_I = "i\u0307"
 
 
+KNOWN_WORDS = 20_000
+"""Words whose stems are kept."""
+
+
 class Analyzer:
     """Turns texts into stems. Safe to use from several threads.
 
@@ -69,6 +73,8 @@ class Analyzer:
         self.language = language
         self._stop_words = stop_words.BY_LANGUAGE.get(language, frozenset())
         self._own = threading.local()
+        # The stemmer's own cache is ten times slower, and has a list for each word, which the garbage collector visits.
+        self._known: dict[str, str] = {}
 
     def stems(self, text: str) -> list[str]:
         """Returns the stems of all words of a text, in order and with repeats: what is indexed.
@@ -89,11 +95,20 @@ class Analyzer:
         return self._stemmed(telling or words)
 
     def _stemmed(self, words: list[str]) -> list[str]:
+        known = self._known
+        found = [known.get(word) or self._stem(word) for word in words]
+        return [stem for stem in found if stem]
+
+    def _stem(self, word: str) -> str:
         stemmer: Stemmer | None = getattr(self._own, "stemmer", None)
         if stemmer is None:
             # A stemmer has buffers that its calls share, so each thread has its own.
-            stemmer = self._own.stemmer = Stemmer(self.language)
-        return [stem for stem in stemmer.stemWords(words) if stem]
+            stemmer = self._own.stemmer = Stemmer(self.language, 0)
+        stem: str = stemmer.stemWord(word)
+        if len(self._known) >= KNOWN_WORDS:
+            self._known.clear()
+        self._known[word] = stem
+        return stem
 
 
 def _words(text: str) -> list[str]:

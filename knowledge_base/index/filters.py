@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
+from knowledge_base.connection.giving_way import giving_way
 from knowledge_base.errors import InvalidInputError
 from knowledge_base.index.schema import META_FIELD, PRINCIPALS_FIELD
 from knowledge_base.keyspace import OPEN
@@ -85,10 +86,10 @@ def metadata_labels(metadata: Mapping[str, Any]) -> list[str]:
 
 def _collect_labels(path: str, value: Any, found: dict[str, None]) -> None:
     if isinstance(value, Mapping):
-        for key, inner in value.items():
+        for key, inner in giving_way(value.items()):
             _collect_labels(f"{path}.{key}" if path else key, inner, found)
     elif isinstance(value, list | tuple):
-        for inner in value:
+        for inner in giving_way(value):
             if not isinstance(inner, list | tuple | Mapping):
                 _collect_labels(path, inner, found)
     elif not isinstance(value, str) or len(value) <= LONGEST_METADATA_VALUE:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection
+from contextvars import Context
 from dataclasses import replace
 
 from redis.exceptions import ResponseError
@@ -49,6 +50,7 @@ class Generations:
         self._register = LuaScript("knowledge_base.index", "register", repeatable=True)
         self._switch = LuaScript("knowledge_base.index", "switch_build", repeatable=True)
         self._known: dict[str, tuple[float, Generation | None]] = {}
+        self._reading: dict[str, asyncio.Task[Generation | None]] = {}
         self._checked: set[Generation] = set()
         self._has_engine = False
         self._creating: dict[str, asyncio.Lock] = {}
@@ -194,6 +196,21 @@ class Generations:
         return self._creating.setdefault(namespace, asyncio.Lock())
 
     async def _read(self, namespace: str) -> Generation | None:
+        # Hundreds of searches may find at the same time that what is known is not fresh any more.
+        reading = self._reading.get(namespace)
+        if reading is None:
+            loop = asyncio.get_running_loop()
+            reading = self._reading[namespace] = loop.create_task(self._read_anew(namespace), context=Context())
+            reading.add_done_callback(lambda done: self._has_read(namespace, done))
+        return await asyncio.shield(reading)
+
+    def _has_read(self, namespace: str, done: asyncio.Task[Generation | None]) -> None:
+        del self._reading[namespace]
+        if not done.cancelled():
+            # Whoever waited may have gone; the loop would log it.
+            done.exception()
+
+    async def _read_anew(self, namespace: str) -> Generation | None:
         client = await self._manager.main()
         fields = await client.hmget(  # type: ignore[misc]
             Keyspace(namespace).generation, ["number", "model", "dimension", "build"]

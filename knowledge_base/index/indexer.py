@@ -143,7 +143,7 @@ class Indexer:
             names = [name for name, is_there in zip(names, there, strict=True) if not is_there]
         for begin in range(0, len(texts), PASSAGES_AT_ONCE):
             some = slice(begin, begin + PASSAGES_AT_ONCE)
-            vectors = await self._embedding.embed_passages(texts[some])
+            vectors = await self._embedding.embed_passages(texts[some], generation.namespace)
             if len(vectors[0]) != generation.dimension:
                 # The server would take it, and index nothing.
                 given = f"{generation.model}/{len(vectors[0])}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from array import array
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import redis
 from llama_index.core import VectorStoreIndex
@@ -21,7 +22,10 @@ from knowledge_base.index.schema import VECTOR_FIELD, Generation
 logging.getLogger("llama_index.vector_stores.redis.base").setLevel(logging.WARNING)
 logging.getLogger("redisvl.index.index").setLevel(logging.CRITICAL)
 
-RETURNED_FIELD = "fact_id"
+DISTANCE = "distance"
+
+Found: TypeAlias = list[tuple[str, float]]
+"""Keys and similarities."""
 
 
 class CompiledFilters(MetadataFilters):
@@ -43,24 +47,55 @@ class PassageStore(RedisVectorStore):
             schema=_schema(generation),
             redis_client=client,
             redis_client_async=_NeverAwaited(),  # type: ignore[arg-type]
-            return_fields=[RETURNED_FIELD],
         )
 
     def create_index(self, overwrite: bool | None = None) -> None:
         """Does nothing: the index is created beforehand, with what this store's schema cannot say."""
 
-    def _build_filter_expression(self, filters: MetadataFilters | None) -> str:
+    def query(self, query: VectorStoreQuery, **_: Any) -> VectorStoreQueryResult:
+        """Returns the keys and cosine similarities of the nearest passages, best first; no nodes.
+
+        Args:
+            query: Its filters are ``CompiledFilters``.
+
+        Raises:
+            redis.RedisError: The server refused, or could not be reached.
+        """
+        reply: list[Any] = self.client.execute_command(*self.command(query))  # type: ignore[no-untyped-call]
+        return result_of(reply)
+
+    def command(self, query: VectorStoreQuery) -> list[Any]:
+        """Returns the command of a query.
+
+        The store's own way to it costs more than the server's search: it copies the vector, writes the query into a
+        log line, and makes a dictionary of each row.
+
+        Args:
+            query: Its filters are ``CompiledFilters``.
+        """
+        filters = query.filters
         if not isinstance(filters, CompiledFilters):
             raise TypeError("passages are only searched within a compiled filter")
-        return f"({filters.text})"
+        vector = query.query_embedding
+        packed = vector if isinstance(vector, array) else array("f", vector or [])
+        text = f"({filters.text})=>[KNN {query.similarity_top_k} @{VECTOR_FIELD} $vector AS {DISTANCE}]"
+        options = ["RETURN", 1, DISTANCE, "SORTBY", DISTANCE, "ASC", "LIMIT", 0, query.similarity_top_k]
+        parameters = ["PARAMS", 2, "vector", packed.tobytes(), "DIALECT", 2]
+        return ["FT.SEARCH", self.index_name, text, *options, *parameters]
 
-    def _process_query_results(self, results: list[dict[str, Any]], redis_query: Any) -> VectorStoreQueryResult:
-        # The content is read later, with the fact, for the few hits that are returned, so no nodes are made: a
-        # hundred of them would hold the interpreter's lock for milliseconds. What vanished while the server was
-        # searching comes without a distance, and is dropped then.
-        distances = [float(found.get(redis_query.DISTANCE_ID, 1.0)) for found in results]
-        ids = [found["id"] for found in results]
-        return VectorStoreQueryResult(nodes=[], ids=ids, similarities=[1.0 - distance for distance in distances])
+
+def result_of(reply: list[Any]) -> VectorStoreQueryResult:
+    """Returns what the server found.
+
+    The content is read later, with the fact, for the few hits that are returned, so no nodes are made: a hundred of
+    them would hold the interpreter's lock for milliseconds. What vanished while the server was searching comes without
+    a distance, and is dropped then.
+
+    Args:
+        reply: The server's answer to a store's ``command``.
+    """
+    distances = [float(row[1]) if row else 1.0 for row in reply[2::2]]
+    return VectorStoreQueryResult(nodes=[], ids=reply[1::2], similarities=[1.0 - distance for distance in distances])
 
 
 class _NeverAwaited:
@@ -102,19 +137,33 @@ def _only_the_vector(record: dict[str, Any]) -> dict[str, Any]:
     return {"id": record["id"], VECTOR_FIELD: record[VECTOR_FIELD]}
 
 
-def retrieve(index: VectorStoreIndex, vector: list[float], scope: str, top_k: int) -> list[tuple[str, float]]:
-    """Returns the keys and cosine similarities of the nearest passages, best first.
+def retrieve(
+    client: redis.Redis, asked: Sequence[tuple[VectorStoreIndex, Sequence[float], str, int]]
+) -> list[Found | redis.RedisError]:
+    """Returns for each query the keys and cosine similarities of the nearest passages, best first, or its error.
 
     Args:
-        index: What ``open_index`` gave.
-        vector: The query's vector.
-        scope: Compiled filter text.
-        top_k: How many.
+        client: The client of the stores; the queries share one round trip.
+        asked: What ``open_index`` gave, the query's vector, its compiled filter text, and how many passages.
+
+    Raises:
+        redis.RedisError: The server could not be reached.
     """
-    query = VectorStoreQuery(
-        query_embedding=vector, similarity_top_k=top_k, filters=CompiledFilters(filters=[], text=scope)
-    )
-    found = index.vector_store.query(query)
+    commands = []
+    for index, vector, scope, top_k in asked:
+        filters = CompiledFilters(filters=[], text=scope)
+        query = VectorStoreQuery(query_embedding=vector, similarity_top_k=top_k, filters=filters)  # type: ignore[arg-type]
+        store = index.vector_store
+        assert isinstance(store, PassageStore)
+        commands.append(store.command(query))
+    pipeline = client.pipeline(transaction=False)
+    for command in commands:
+        pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+    replies = pipeline.execute(raise_on_error=False)
+    return [reply if isinstance(reply, redis.RedisError) else _pairs(result_of(reply)) for reply in replies]
+
+
+def _pairs(found: VectorStoreQueryResult) -> Found:
     return list(zip(found.ids or [], found.similarities or [], strict=True))
 
 

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from time import sleep
 from typing import Any
 
+from knowledge_base.connection.giving_way import giving_way
 from knowledge_base.connection.workload import WorkloadThreads
 from knowledge_base.heavy_imports import import_heavy
 from knowledge_base.index.analysis import Analyzer
@@ -40,6 +42,9 @@ OPENING = 16
 
 LONGEST_OVERLAP = 2_000
 """Characters of overlap that are looked for between neighbours."""
+
+LONGEST_GAP = 8
+"""Blank characters that are kept between neighbours which share nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +108,9 @@ class PassageSplitter:
     def _cut(self, content: str, passages: list[str]) -> Cut:
         if len(passages) <= SECTION_PASSAGES:
             return Cut(passages, [self._stems(content)])
-        own = [passages[0], *(_without_overlap(*pair) for pair in pairwise(passages))]
+        own = [passages[0], *(_without_overlap(*pair) for pair in giving_way(pairwise(passages)))]
         groups = [own[begin : begin + SECTION_PASSAGES] for begin in range(0, len(own), SECTION_PASSAGES)]
-        return Cut(passages, [self._stems("\n".join(group)) for group in groups])
+        return Cut(passages, [self._stems("\n".join(group)) for group in giving_way(groups)])
 
     def _stems(self, text: str) -> str:
         return " ".join(self._analyzer.stems(text))
@@ -119,6 +124,32 @@ def passages_of_section(section: int, passages: int) -> range:
         passages: How many the content has.
     """
     return range(section * SECTION_PASSAGES, min((section + 1) * SECTION_PASSAGES, passages))
+
+
+def join_passages(passages: Sequence[str], content: str) -> str:
+    """Returns neighbouring passages as one text, in which what they share stands once.
+
+    Args:
+        passages: At least one, in the order of their positions.
+        content: What they were cut from; says what stands between two that share nothing.
+    """
+    joined = [passages[0]]
+    for before, passage in pairwise(passages):
+        rest = _without_overlap(before, passage)
+        if len(rest) == len(passage):
+            joined.append(_gap_before(passage, content))
+        joined.append(rest)
+    return "".join(joined)
+
+
+def _gap_before(passage: str, content: str) -> str:
+    end = content.find(passage)
+    if end < 0:
+        return "\n"
+    begin = end
+    while begin > max(0, end - LONGEST_GAP) and content[begin - 1].isspace():
+        begin -= 1
+    return content[begin:end]
 
 
 def _without_overlap(before: str, passage: str) -> str:
@@ -164,6 +195,18 @@ def even_size(count: int, most: int, overlap: int) -> int:
 @lru_cache(maxsize=512)
 def _sentence_splitter(tokenizer: Tokenizer | None, tokens: int, overlap: int) -> Callable[[str], list[str]]:
     node_parser = import_heavy(NODE_PARSER)
-    splitter = node_parser.SentenceSplitter(chunk_size=tokens, chunk_overlap=overlap, tokenizer=tokenizer)
+    splitter = node_parser.SentenceSplitter(chunk_size=tokens, chunk_overlap=overlap, tokenizer=_politely(tokenizer))
     split: Callable[[str], list[str]] = splitter.split_text
     return split
+
+
+def _politely(tokenizer: Tokenizer | None) -> Tokenizer | None:
+    if tokenizer is None:
+        return None
+
+    def tokenize(text: str) -> Sequence[Any]:
+        # LlamaIndex asks for each sentence; between them, whoever waits for the interpreter goes first.
+        sleep(0)
+        return tokenizer(text)
+
+    return tokenize

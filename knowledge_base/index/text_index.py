@@ -58,8 +58,8 @@ class TextIndex:
             min(top_k, MOST_RESULTS),
         ]
         reply = await self._search(generation, arguments, "search")
-        names = _names(generation, reply[1::2])
-        return [Candidate(name, float(score)) for name, score in zip(names, reply[2::2], strict=True)]
+        skipped = len(generation.section_prefix) + 1
+        return [Candidate(key[skipped:], float(score)) for key, score in zip(reply[1::2], reply[2::2], strict=True)]
 
     async def newest(self, generation: Generation, query: str, offset: int, limit: int) -> list[str]:
         """Returns the facts of matching sections, newest first.

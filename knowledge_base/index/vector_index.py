@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import redis
 from redis.exceptions import ResponseError
 
-from knowledge_base.connection.driver_errors import driver_cause
+from knowledge_base.connection.batching import Batcher, Lane
+from knowledge_base.connection.driver_errors import driver_cause, translated
 from knowledge_base.connection.manager import AsyncRedisManager
-from knowledge_base.embedding.service import EmbeddingService, Vector
+from knowledge_base.embedding.asked import Vector
+from knowledge_base.embedding.service import EmbeddingService
 from knowledge_base.errors import KnowledgeBaseError, UnavailableError
 from knowledge_base.heavy_imports import import_heavy
 from knowledge_base.index.generations import Generations, is_missing_index
@@ -21,9 +24,15 @@ from knowledge_base.keyspace import PartName
 
 if TYPE_CHECKING:
     from llama_index.core import VectorStoreIndex
+    from llama_index.core.base.embeddings.base import BaseEmbedding
 
 Result = TypeVar("Result")
 MOST_OPEN_INDICES = 1_000
+QUERY_STEP = "LlamaIndex query"
+
+QUERY_THREADS = 2
+QUERIES_TOGETHER = 8
+"""Queries that share a thread's turn and a round trip; the server is busy with them for some milliseconds."""
 
 
 class EmbeddedPassage(NamedTuple):
@@ -34,11 +43,32 @@ class EmbeddedPassage(NamedTuple):
     vector: Vector
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class VectorQuery:
+    """What one search asks for."""
+
+    generation: Generation
+    vector: Sequence[float]
+    scope: str
+    top_k: int
+
+
 class Candidate(NamedTuple):
     """A passage or section that a retriever found, and the score it gave."""
 
-    name: PartName
+    node_id: str
+    """Its ``PartName`` as text: a search has hundreds of them, and looks at few."""
     score: float
+
+    @property
+    def name(self) -> PartName:
+        """Whose it is, of which revision, and its place there."""
+        return PartName.parse(self.node_id)
+
+    @property
+    def owner(self) -> str:
+        """The fact and revision that it is a part of."""
+        return self.node_id.rpartition(":")[0]
 
 
 class VectorIndex:
@@ -48,14 +78,36 @@ class VectorIndex:
         manager: The connections and worker threads.
         embedding: Whose model LlamaIndex is given.
         generations: Told when an index has vanished.
+        timeout: Seconds that one call may take.
+        most_waiting: Round trips that may wait for their turn.
     """
 
-    def __init__(self, manager: AsyncRedisManager, embedding: EmbeddingService, generations: Generations) -> None:
+    def __init__(
+        self,
+        manager: AsyncRedisManager,
+        embedding: EmbeddingService,
+        generations: Generations,
+        *,
+        timeout: float,
+        most_waiting: int,
+    ) -> None:
         self._manager = manager
         self._embedding = embedding
         self._generations = generations
         self._open: dict[tuple[Generation, redis.Redis], VectorStoreIndex] = {}
         self._lock = threading.Lock()
+        self._timeout = timeout
+        # The server answers one query after another, so that more round trips at a time would only wait there.
+        self._lane: Lane[VectorQuery, list[tuple[str, float]]] = Lane(QUERY_THREADS, QUERIES_TOGETHER)
+        self._queries = Batcher(
+            QUERY_STEP,
+            self._send,
+            [self._lane],
+            at_once=QUERY_THREADS,
+            wait=0.0,
+            most_waiting=most_waiting,
+            breaker=manager.thread_breakers["index"],
+        )
 
     async def preload(self) -> None:
         """Imports LlamaIndex's vector store, which the first call would have to wait for."""
@@ -78,7 +130,7 @@ class VectorIndex:
 
         await self._in_thread("LlamaIndex insert", generation, work)
 
-    async def query(self, generation: Generation, vector: Vector, scope: str, top_k: int) -> list[Candidate]:
+    async def query(self, generation: Generation, vector: Sequence[float], scope: str, top_k: int) -> list[Candidate]:
         """Returns the nearest passages, best first.
 
         Args:
@@ -90,14 +142,41 @@ class VectorIndex:
         Raises:
             UnavailableError: Redis could not be reached, or not in time.
         """
+        query = VectorQuery(generation, vector, scope, top_k)
+        try:
+            found = await self._found(query)
+        except ResponseError as error:
+            if not is_missing_index(error):
+                raise
+            whole = await self._generations.make_whole(generation)
+            try:
+                found = await self._found(replace(query, generation=whole))
+            except ResponseError as again:
+                if is_missing_index(again):
+                    raise UnavailableError("the search index has vanished once more; retry in a moment") from again
+                raise
+        skipped = len(generation.passage_prefix) + 1
+        return [Candidate(key[skipped:], score) for key, score in found]
 
-        def work(store: Any, index: VectorStoreIndex) -> list[tuple[str, float]]:
-            found: list[tuple[str, float]] = store.retrieve(index, vector, scope, top_k)
+    async def close(self) -> None:
+        """Ends the queries that are under way."""
+        await self._queries.close()
+
+    async def _found(self, query: VectorQuery) -> list[tuple[str, float]]:
+        return (await self._queries.results(self._lane, [query], self._timeout))[0]
+
+    async def _send(self, queries: Sequence[VectorQuery]) -> Sequence[list[tuple[str, float]] | Exception]:
+        model = (await self._embedding.load()).model
+
+        def run(client: redis.Redis) -> list[list[tuple[str, float]] | Exception]:
+            asked = [
+                (self._opened(query.generation, client, model), query.vector, query.scope, query.top_k)
+                for query in queries
+            ]
+            found: list[list[tuple[str, float]] | Exception] = _passage_store().retrieve(client, asked)
             return found
 
-        found = await self._in_thread("LlamaIndex query", generation, work)
-        skipped = len(generation.passage_prefix) + 1
-        return [Candidate(PartName.parse(key[skipped:]), score) for key, score in found]
+        return [_told(outcome) for outcome in await self._attempt(QUERY_STEP, run)]
 
     async def _in_thread(
         self, step: str, generation: Generation, work: Callable[[Any, VectorStoreIndex], Result]
@@ -105,14 +184,7 @@ class VectorIndex:
         model = (await self._embedding.load()).model
 
         def run(live: Generation, client: redis.Redis) -> Result:
-            passage_store = _passage_store()
-            with self._lock:
-                index = self._open.get((live, client))
-                if index is None:
-                    if len(self._open) >= MOST_OPEN_INDICES:
-                        self._open.clear()
-                    index = self._open[live, client] = passage_store.open_index(live, client, model)
-            return work(passage_store, index)
+            return work(_passage_store(), self._opened(live, client, model))
 
         try:
             return await self._attempt(step, partial(run, generation))
@@ -127,6 +199,16 @@ class VectorIndex:
                 raise UnavailableError("the search index has vanished once more; retry in a moment") from error
             raise
 
+    def _opened(self, generation: Generation, client: redis.Redis, model: BaseEmbedding) -> VectorStoreIndex:
+        with self._lock:
+            index = self._open.get((generation, client))
+            if index is None:
+                if len(self._open) >= MOST_OPEN_INDICES:
+                    self._open.clear()
+                opened: VectorStoreIndex = _passage_store().open_index(generation, client, model)
+                index = self._open[generation, client] = opened
+            return index
+
     async def _attempt(self, step: str, run: Callable[[redis.Redis], Result]) -> Result:
         try:
             return await self._manager.in_thread(step, run)
@@ -138,6 +220,12 @@ class VectorIndex:
             if isinstance(cause, ResponseError) and cause is not error:
                 raise cause from error
             raise
+
+
+def _told(outcome: list[tuple[str, float]] | Exception) -> list[tuple[str, float]] | Exception:
+    if isinstance(outcome, Exception):
+        return translated(outcome, QUERY_STEP) or outcome
+    return outcome
 
 
 def _passage_store() -> Any:

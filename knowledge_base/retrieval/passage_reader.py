@@ -1,12 +1,11 @@
-"""Reading the passage of each hit that is shown."""
+"""Choosing the passage of each hit that is shown."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 
-from knowledge_base.connection.hashes import read_hashes
-from knowledge_base.connection.manager import AsyncRedisManager
+from knowledge_base.connection.hashes import HashGroup, Row
 from knowledge_base.facts.draft import passage_count
 from knowledge_base.index.analysis import Analyzer
 from knowledge_base.index.passages import passages_of_section
@@ -19,35 +18,37 @@ COMPARED_AT_ONCE = 16
 
 
 class PassageReader:
-    """Reads passages: the nearest one where the vector retriever found it, else the one with most of the words.
+    """Chooses passages: the nearest one where the vector retriever found it, else the one with most of the words.
 
     Args:
-        manager: The connections.
         analyzer: Gives the stems of queries and passages.
     """
 
-    def __init__(self, manager: AsyncRedisManager, analyzer: Analyzer) -> None:
-        self._manager = manager
+    def __init__(self, analyzer: Analyzer) -> None:
         self._analyzer = analyzer
 
-    async def read(self, generation: Generation, query: str, ranked: Sequence[Ranked]) -> list[tuple[int, str] | None]:
-        """Returns the position and text of the passage to show for each fact; None where it is gone.
+    def hashes(self, generation: Generation, ranked: Sequence[Ranked]) -> HashGroup:
+        """Returns where the passages are read from that may be shown for facts.
 
         Args:
             generation: Where the passages are.
-            query: What was asked.
             ranked: The facts.
         """
-        choices = [_positions(item) for item in ranked]
-        client = await self._manager.search()
-        keys = [
-            f"{generation.passage_prefix}:{PartName(item.fact_id, item.revision, position).node_id}"
-            for item, positions in zip(ranked, choices, strict=True)
-            for position in positions
-        ]
-        texts = iter([row[0] async for rows in read_hashes(client, keys, ["text"]) for row in rows])
-        found = [[(position, next(texts)) for position in positions] for positions in choices]
-        return await self._choose(query, found)
+        names = (PartName(item.fact_id, item.revision, position) for item in ranked for position in _positions(item))
+        return HashGroup([f"{generation.passage_prefix}:{name.node_id}" for name in names], ["text"])
+
+    async def chosen(self, query: str, ranked: Sequence[Ranked], rows: Sequence[Row]) -> list[tuple[int, str] | None]:
+        """Returns the position and text of the passage to show for each fact; None where it is gone.
+
+        Args:
+            query: What was asked.
+            ranked: The facts.
+            rows: What was read from their ``hashes``.
+        """
+        texts = iter(rows)
+        return await self._choose(
+            query, [[(position, next(texts)[0]) for position in _positions(item)] for item in ranked]
+        )
 
     async def _choose(
         self, query: str, found: Sequence[Sequence[tuple[int, str | None]]]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import breaker, bulkheads, event_loop, import_time, mixed_load, search
+from tests.benchmarks import breaker, bulkheads, event_loop, import_time, local_embedding, mixed_load, search
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "import": import_time.main,
     "event_loop": event_loop.main,
     "search": search.main,
+    "local_embedding": local_embedding.main,
     "breaker": breaker.main,
     "bulkheads": bulkheads.main,
     "mixed_load": mixed_load.main,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
-import re
 import threading
 import time
 from typing import Any, Literal
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import PrivateAttr
+
+from tests.support.hashed_words import unit_vector
 
 Mood = Literal["well", "failing", "hanging", "wrong dimension", "not a number"]
 
@@ -59,12 +59,7 @@ class StubEmbedding(BaseEmbedding):
         if self._mood == "not a number":
             return [math.nan] * self.size
         size = self.size + 1 if self._mood == "wrong dimension" else self.size
-        vector = [0.001] * size
-        for word in re.findall(r"\w+", text.lower()):
-            digest = hashlib.sha256(word.encode("utf-8", "replace")).digest()
-            vector[int.from_bytes(digest[:4], "big") % size] += 1.0
-        length = math.sqrt(sum(value * value for value in vector))
-        return [value / length for value in vector]
+        return unit_vector(text, size)
 
     def _hang(self) -> None:
         if self._mood == "hanging" and not self._released.wait(HANGS_AT_MOST):

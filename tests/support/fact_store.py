@@ -9,6 +9,7 @@ from typing import Any
 import fakeredis
 
 from knowledge_base.connection.manager import AsyncRedisManager
+from knowledge_base.connection.workload import WorkloadThreads
 from knowledge_base.facts.draft import FactDraft, content_digest, draft_fact, revision
 from knowledge_base.facts.parts import FactParts, labels
 from knowledge_base.facts.records import FactRecord
@@ -31,8 +32,9 @@ class Store:
 
     def __init__(self, manager: AsyncRedisManager, server: fakeredis.FakeServer, keep_history: int = HISTORY) -> None:
         self.now = time.time_ns() // 1_000_000
+        self.threads = WorkloadThreads("encoding", threads=1, waiting=10)
         self.repository = FactRepository(
-            manager, keep_history=keep_history, lease=LEASE_MS / 1000, now=lambda: self.now
+            manager, self.threads, keep_history=keep_history, lease=LEASE_MS / 1000, now=lambda: self.now
         )
         self.redis: Any = fakeredis.FakeRedis(server=server, decode_responses=True)
 
@@ -51,11 +53,11 @@ class Store:
     async def change(self, old: FactRecord, callers: Sequence[str] = (), passages: int = 1, **fields: Any) -> Stored:
         """Updates a fact, its content included if it is among the fields."""
         new = old._replace(**fields)
-        made = FactParts([], [], labels(new.metadata, new.tags, new.source, old.principals))
+        digest = content_digest(new.content, old.principals)
+        made = FactParts([], [], labels(new.metadata, new.tags, new.source, old.principals), digest)
         if "content" in fields:
-            digest = content_digest(new.content, old.principals)
             new = new._replace(revision=revision(old.version + 1, digest, passages))
-            made = parts(new.content, passages, made.labels)
+            made = parts(new.content, passages, made.labels, digest)
         return await self.repository.update(GENERATION, old, new, made, callers)
 
     def keys(self) -> set[str]:
@@ -71,8 +73,8 @@ class Store:
         )
 
 
-def parts(content: str, passages: int, own_labels: Mapping[str, str]) -> FactParts:
-    return FactParts([f"{content} {at}" for at in range(passages)], [f"stems {content}"], own_labels)
+def parts(content: str, passages: int, own_labels: Mapping[str, str], digest: str) -> FactParts:
+    return FactParts([f"{content} {at}" for at in range(passages)], [f"stems {content}"], own_labels, digest)
 
 
 def drafted(
@@ -80,7 +82,7 @@ def drafted(
 ) -> tuple[FactDraft, FactParts]:
     draft = draft_fact(content, namespace=NAMESPACE, limits=LIMITS, fact_id=fact_id, **arguments)
     own_labels = labels(draft.metadata, draft.tags, draft.source, draft.principals)
-    return draft, parts(content, passages, own_labels)
+    return draft, parts(content, passages, own_labels, content_digest(draft.content, draft.principals))
 
 
 def passage_key(record: FactRecord, at: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 
@@ -23,3 +24,18 @@ class InstantLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self.ahead
+
+
+def instantly(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Runs a test on such a loop, where what it waits for comes exactly in time; it may leave no task.
+
+    Args:
+        test: The test.
+    """
+
+    async def run() -> None:
+        await test()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    with asyncio.Runner(loop_factory=InstantLoop) as runner:
+        runner.run(run())

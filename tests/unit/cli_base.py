@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from knowledge_base.errors import InvalidInputError
@@ -20,6 +20,7 @@ class FakeBase:
         self.settings = Settings()
         self.facts: dict[str, dict[str, Any]] = {}
         self.searches: list[dict[str, Any]] = []
+        self.questions: list[dict[str, Any]] = []
         self.reads: list[dict[str, Any]] = []
         self.deleted: list[dict[str, Any]] = []
         self.opened = 0
@@ -126,6 +127,20 @@ class FakeBase:
         ]
         mode = scope.get("mode", "hybrid")
         return {"hits": hits, "mode": mode, "degraded": self.degraded, "complete": self.complete, "took_ms": 1.0}
+
+    async def ask(self, question: str, **scope: Any) -> dict[str, Any]:
+        self.questions.append({"question": question, **scope})
+        if self.failure:
+            raise self.failure
+        cited = {"number": 2, "fact_id": "f2", "source": "cup", "content": "Tea is hot."}
+        passages = [{"number": 1, "fact_id": "f1", "source": None, "content": "Ice is cold."}, cited]
+        return {"answer": "Tea is hot. [2]", "citations": [cited], "passages": passages, "degraded": self.degraded}
+
+    async def stream_answer(self, question: str, **scope: Any) -> AsyncIterator[dict[str, Any]]:
+        yield {"delta": "Tea is "}
+        whole = await self.ask(question, **scope)
+        yield {"delta": "hot. [2]"}
+        yield {"answer": whole}
 
     async def get_stats(self) -> dict[str, Any]:
         pending = self.pending.pop(0) if len(self.pending) > 1 else sum(self.pending)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import fakeredis
@@ -10,10 +10,12 @@ import pytest
 
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.embedding.service import EmbeddingService
-from knowledge_base.settings import BreakerSettings, EmbeddingSettings, Settings
+from knowledge_base.settings import BreakerSettings, EmbeddingSettings, LLMSettings, Settings
 from tests.support.fake_redis import URL, Clock, fake_endpoint
 
 if TYPE_CHECKING:
+    from tests.support.answers import FoundAtOnce, NewAnswerer
+    from tests.support.llms import ScriptedLLM
     from tests.support.scripted_embedding import NewService, ScriptedEmbedding
 
 
@@ -68,3 +70,43 @@ async def new_embedding_service(clock: Clock, model: ScriptedEmbedding) -> Async
     model.become("well")
     for one in made:
         await one.close(100.0)
+
+
+@pytest.fixture
+def llm() -> Iterator[ScriptedLLM]:
+    """An LLM that answers as it is told."""
+    from tests.support.llms import ScriptedLLM
+
+    one = ScriptedLLM()
+    yield one
+    one.become("well")
+
+
+@pytest.fixture
+def found() -> FoundAtOnce:
+    """A search that finds what it is asked for."""
+    from tests.support.answers import FoundAtOnce
+
+    return FoundAtOnce()
+
+
+@pytest.fixture
+async def new_answerer(llm: ScriptedLLM, found: FoundAtOnce, clock: Clock) -> AsyncIterator[NewAnswerer]:
+    """Makes answerers around that LLM, or around another."""
+    from knowledge_base.answers.answerer import Answerer
+    from tests.support.answers import BREAKER, token_counter
+
+    made: list[Answerer] = []
+    async with token_counter() as tokens:
+
+        def make(given: Any = llm, *, timeout: float = 60.0, **settings: Any) -> Answerer:
+            one = Answerer(
+                LLMSettings(**settings), found, tokens, timeout=timeout, breaker=BREAKER, llm=given, clock=clock
+            )
+            made.append(one)
+            return one
+
+        yield make
+        llm.become("well")
+        for one in made:
+            await one.close(10.0)

@@ -255,3 +255,112 @@ def test_each_change_of_state_is_logged_once(
         ("INFO", "circuit half_open", "Redis", "open"),
         ("INFO", "circuit closed", "Redis", "half_open"),
     ]
+
+
+def test_every_caller_who_gave_up_counts(breaker: CircuitBreaker) -> None:
+    epoch = breaker.epoch
+
+    for _ in range(FAILURES - 1):
+        breaker.count_failure(epoch)
+    assert (state(breaker), breaker.stats()["failures"]) == ("closed", FAILURES - 1)
+    breaker.count_failure(epoch)
+
+    assert breaker.stats() == {"name": "Redis", "state": "open", "failures": 3, "opened": 1, "retry_after": PAUSE}
+
+
+def test_callers_who_gave_up_and_failed_calls_are_counted_together(breaker: CircuitBreaker) -> None:
+    fail(breaker, FAILURES - 1)
+
+    breaker.count_failure(breaker.epoch)
+
+    assert state(breaker) == "open"
+
+
+def test_success_resets_the_count_of_those_who_gave_up(breaker: CircuitBreaker) -> None:
+    for _ in range(FAILURES - 1):
+        breaker.count_failure(breaker.epoch)
+
+    succeed(breaker)
+
+    assert breaker.stats()["failures"] == 0
+
+
+def test_epoch_tells_how_often_the_state_has_changed(breaker: CircuitBreaker, clock: Clock) -> None:
+    begun = breaker.epoch
+    fail(breaker, FAILURES - 1)
+    assert breaker.epoch == begun
+
+    fail(breaker)
+    opened = breaker.epoch
+    clock.pass_by(PAUSE)
+    succeed(breaker)
+
+    assert (opened, breaker.epoch) == (begun + 1, begun + 3)
+
+
+def test_caller_who_gave_up_on_a_call_from_before_does_not_count(breaker: CircuitBreaker, clock: Clock) -> None:
+    before = breaker.epoch
+    fail(breaker, FAILURES)
+    clock.pass_by(4.0)
+
+    breaker.count_failure(before)
+    assert breaker.stats()["retry_after"] == pytest.approx(PAUSE - 4.0)
+    clock.pass_by(PAUSE)
+    succeed(breaker)
+    for _ in range(FAILURES):
+        breaker.count_failure(before)
+
+    assert (state(breaker), breaker.stats()["failures"]) == ("closed", 0)
+
+
+def test_caller_who_gives_up_on_the_probe_decides_it(breaker: CircuitBreaker, clock: Clock) -> None:
+    fail(breaker, FAILURES)
+    clock.pass_by(PAUSE)
+    before = breaker.epoch
+
+    with breaker.attempt():
+        breaker.count_failure(before)
+        assert state(breaker) == "open"
+
+    assert breaker.stats()["retry_after"] == PAUSE
+    with pytest.raises(CircuitOpenError):
+        breaker.check()
+
+
+def test_only_the_first_caller_who_gives_up_on_the_probe_decides_it(breaker: CircuitBreaker, clock: Clock) -> None:
+    fail(breaker, FAILURES)
+    clock.pass_by(PAUSE)
+    before = breaker.epoch
+    with breaker.attempt():
+        breaker.count_failure(before)
+        clock.pass_by(4.0)
+
+        breaker.count_failure(before)
+
+    assert breaker.stats()["retry_after"] == pytest.approx(PAUSE - 4.0)
+
+
+def test_caller_who_gave_up_before_the_pause_does_not_decide_the_probe(breaker: CircuitBreaker, clock: Clock) -> None:
+    before = breaker.epoch
+    fail(breaker, FAILURES)
+    clock.pass_by(PAUSE)
+
+    with breaker.attempt() as probe:
+        breaker.count_failure(before)
+        assert state(breaker) == "half_open"
+        probe.succeeded()
+
+    assert state(breaker) == "closed"
+
+
+def test_caller_who_gave_up_before_anything_was_asked_does_not_prolong_the_pause(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
+    fail(breaker, FAILURES)
+    clock.pass_by(PAUSE)
+
+    breaker.count_failure(breaker.epoch)
+
+    breaker.check()
+    succeed(breaker)
+    assert state(breaker) == "closed"

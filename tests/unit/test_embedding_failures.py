@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -15,13 +16,13 @@ from knowledge_base.errors import (
     KnowledgeBaseError,
     OperationTimeoutError,
     OverloadedError,
+    UnavailableError,
 )
 from tests.support.fake_redis import Clock
 from tests.support.polling import eventually
 from tests.support.scripted_embedding import NewService, ScriptedEmbedding
 
 SHORT = 0.05
-LONG = 100.0
 SECRET = "hunter2"
 
 
@@ -179,14 +180,14 @@ async def test_cancelled_batches_leave_no_task(new_embedding_service: NewService
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    assert asyncio.all_tasks() == before
+    await eventually(lambda: asyncio.all_tasks() == before)
     model.become("well")
     await eventually(lambda: service.stats()["passage embedding threads"]["in_use"] == 0)
     assert len(model.texts) == 2
 
 
 async def test_failing_batch_ends_the_others(new_embedding_service: NewService, model: ScriptedEmbedding) -> None:
-    service = new_embedding_service(batch_size=1, threads=1)
+    service = new_embedding_service(timeout=10.0, batch_size=1, threads=1)
     await service.load()
     before = asyncio.all_tasks()
     model.then(RuntimeError("away"))
@@ -194,7 +195,9 @@ async def test_failing_batch_ends_the_others(new_embedding_service: NewService, 
     with pytest.raises(EmbeddingUnavailableError):
         await service.embed_passages(["a", "b", "c", "d"])
 
-    assert asyncio.all_tasks() == before
+    await eventually(lambda: asyncio.all_tasks() == before)
+    assert len(model.texts) <= 1
+    assert len(await service.embed_passages(["e"])) == 1
 
 
 async def test_model_is_loaded_once(new_embedding_service: NewService, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,3 +233,64 @@ async def test_model_that_could_not_be_loaded_is_tried_again(
         await service.load()
 
     assert (await service.load()).name == "ScriptedEmbedding:scripted"
+
+
+async def test_wait_for_the_rate_limit_is_no_failure_of_the_model(
+    new_embedding_service: NewService, model: ScriptedEmbedding
+) -> None:
+    service = new_embedding_service(requests_per_minute=1)
+    await service.embed_query("a")
+
+    for query in ("b", "c", "d"):
+        with pytest.raises((OverloadedError, OperationTimeoutError)):
+            async with deadline("search", SHORT):
+                await service.embed_query(query)
+
+    assert model.queries == ["a"]
+    assert service.breakers()[0]["failures"] == 0
+
+
+async def test_close_tells_those_who_wait(new_embedding_service: NewService, model: ScriptedEmbedding) -> None:
+    service = new_embedding_service()
+    await service.load()
+    before = asyncio.all_tasks()
+    model.become("hanging")
+    asked = [asyncio.create_task(service.embed_query(query)) for query in "abcd"]
+    asked.append(asyncio.create_task(service.embed_query("a")))
+    await eventually(lambda: model.queries)
+
+    await service.close(SHORT)
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+
+    assert {type(outcome) for outcome in outcomes} == {UnavailableError}
+    assert asyncio.all_tasks() == before
+    with pytest.raises(UnavailableError):
+        await service.embed_query("e")
+
+
+async def test_close_during_the_load_leaves_nobody_waiting(
+    new_embedding_service: NewService, model: ScriptedEmbedding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module: Any = service_module
+    load, begun, goes_on = module.load_model, threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> Any:
+        begun.set()
+        goes_on.wait(20.0)
+        return load(*arguments)
+
+    monkeypatch.setattr(module, "load_model", slow)
+    before = asyncio.all_tasks()
+    service = new_embedding_service()
+    asked = asyncio.create_task(service.embed_query("a"))
+    await eventually(begun.is_set)
+
+    closing = asyncio.create_task(service.close(10.0))
+    await asyncio.sleep(SHORT)
+    goes_on.set()
+    await closing
+
+    with pytest.raises(UnavailableError):
+        await asked
+    await eventually(lambda: asyncio.all_tasks() == before)
+    assert model.queries == []

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from array import array
 from typing import Any
 
 import pytest
 
 from knowledge_base.embedding.service import EmbeddingIdentity
-from knowledge_base.errors import (
-    EmbeddingUnavailableError,
-)
+from knowledge_base.errors import EmbeddingUnavailableError
 from tests.support.embeddings import StubEmbedding
 from tests.support.fake_redis import Clock
 from tests.support.scripted_embedding import NewService, ScriptedEmbedding
-
-SHORT = 0.05
-LONG = 100.0
-SECRET = "hunter2"
 
 
 async def test_identity_is_told_by_settings_without_a_request(
@@ -60,8 +56,9 @@ async def test_queries_and_passages_become_vectors_in_order(
 
     vectors = await service.embed_passages(texts)
 
-    assert vectors == [stub_embedding.get_text_embedding(text) for text in texts]
-    assert await service.embed_query("text 3") == vectors[3]
+    # Rounded to what the index keeps.
+    assert vectors == [array("f", stub_embedding.get_text_embedding(text)).tolist() for text in texts]
+    assert await service.embed_query("text 3") == array("f", vectors[3])
     assert stub_embedding.queries == ["text 3"]
 
 
@@ -70,6 +67,67 @@ async def test_passages_are_sent_in_batches(new_embedding_service: NewService, m
     model.then([[1.0, 0.0], [0.0, 1.0]], [[0.0, 2.0]])
 
     assert await service.embed_passages(["a", "b", "c"]) == [[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]]
+
+
+async def test_passage_that_is_repeated_is_embedded_once(
+    new_embedding_service: NewService, model: ScriptedEmbedding
+) -> None:
+    service = new_embedding_service()
+
+    one, other, again = await service.embed_passages(["a", "b", "a"])
+
+    assert one == again
+    assert one is not again
+    assert model.texts == ["a", "b"]
+    assert len(other) == 2
+
+
+async def test_known_passage_is_not_embedded_again(new_embedding_service: NewService, model: ScriptedEmbedding) -> None:
+    service = new_embedding_service()
+    first = await service.embed_passages(["a"], "docs")
+
+    assert (await service.embed_passages(["b", "a"], "docs"))[1] == first[0]
+    await service.embed_passages(["a"], "other")
+    await service.embed_query("a", "docs")
+
+    assert model.texts == ["a", "b", "a"]
+    assert model.queries == ["a"]
+
+
+async def test_namespaces_do_not_share_what_is_known(
+    new_embedding_service: NewService, model: ScriptedEmbedding
+) -> None:
+    service = new_embedding_service()
+
+    assert await service.embed_query("a", "docs") == await service.embed_query("a", "other")
+
+    assert model.queries == ["a", "a"]
+
+
+@pytest.mark.parametrize("is_loaded", [True, False])
+async def test_many_who_ask_the_same_are_answered_by_one_request(
+    new_embedding_service: NewService, model: ScriptedEmbedding, is_loaded: bool
+) -> None:
+    service = new_embedding_service()
+    if is_loaded:
+        await service.load()
+
+    vectors = await asyncio.gather(*(service.embed_query("a") for _ in range(500)))
+
+    assert all(vector == vectors[0] for vector in vectors)
+    assert model.queries == ["a"]
+
+
+async def test_probe_asks_the_model_each_time(new_embedding_service: NewService, model: ScriptedEmbedding) -> None:
+    service = new_embedding_service()
+
+    for _ in range(2):
+        await service.probe()
+
+    assert len(model.queries) == 2
+    model.become("failing")
+    with pytest.raises(EmbeddingUnavailableError):
+        await service.probe()
 
 
 async def test_no_passages_need_no_request(new_embedding_service: NewService, model: ScriptedEmbedding) -> None:
@@ -187,3 +245,13 @@ async def test_model_that_answers_nonsense_is_not_taken_for_a_dead_one(
             await service.embed_query("a")
 
     assert service.breakers()[0]["state"] == "closed"
+
+
+async def test_probe_takes_no_place_in_the_cache(new_embedding_service: NewService, model: ScriptedEmbedding) -> None:
+    service = new_embedding_service(cache_size=1)
+    await service.embed_query("a")
+
+    await service.probe()
+    await service.embed_query("a")
+
+    assert model.queries.count("a") == 1

@@ -24,6 +24,7 @@ TREE: dict[str, tuple[str, ...]] = {
     "CircuitOpenError": ("UnavailableError",),
     "OverloadedError": ("UnavailableError",),
     "EmbeddingUnavailableError": ("UnavailableError",),
+    "LLMUnavailableError": ("UnavailableError",),
 }
 
 EXAMPLES: list[tuple[errors.KnowledgeBaseError, tuple[str, ...]]] = [
@@ -39,6 +40,7 @@ EXAMPLES: list[tuple[errors.KnowledgeBaseError, tuple[str, ...]]] = [
     (errors.CircuitOpenError("redis", 4.25), ("redis", "4.2")),
     (errors.OverloadedError("pool main", 1.5), ("pool main", "1.5")),
     (errors.EmbeddingUnavailableError("no vector"), ("no vector",)),
+    (errors.LLMUnavailableError("no answer"), ("no answer",)),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -20,10 +21,10 @@ K = 60
 
 
 def candidate(fact_id: str, score: float = 0.5, position: int = 0, revision: str = "1-a-1") -> Candidate:
-    return Candidate(PartName(fact_id, revision, position), score)
+    return Candidate(PartName(fact_id, revision, position).node_id, score)
 
 
-def ids(ranked: list[Ranked]) -> list[str]:
+def ids(ranked: Iterable[Ranked]) -> list[str]:
     return [item.fact_id for item in ranked]
 
 
@@ -78,8 +79,10 @@ def test_of_equal_ranks_in_different_retrievers_the_firsts_comes_first() -> None
 
 
 def test_what_each_retriever_found_is_kept() -> None:
-    ranked = reciprocal_rank_fusion(
-        {"vector": [candidate("a", 0.9, 4)], "text": [candidate("b", 9.0, 2), candidate("a", 8.0, 1)]}, K
+    ranked = list(
+        reciprocal_rank_fusion(
+            {"vector": [candidate("a", 0.9, 4)], "text": [candidate("b", 9.0, 2), candidate("a", 8.0, 1)]}, K
+        )
     )
 
     assert ranked[0].found == {"vector": candidate("a", 0.9, 4), "text": candidate("a", 8.0, 1)}
@@ -90,7 +93,7 @@ def test_what_each_retriever_found_is_kept() -> None:
 def test_further_passages_of_a_fact_take_no_rank_from_others() -> None:
     many = [candidate("a", 0.9, 3), candidate("a", 0.8, 1), candidate("a", 0.7, 2), candidate("b", 0.6)]
 
-    ranked = reciprocal_rank_fusion({"vector": many}, K)
+    ranked = list(reciprocal_rank_fusion({"vector": many}, K))
 
     found: list[Any] = [(item.fact_id, pytest.approx(item.score)) for item in ranked]
     assert found == [("a", 1.0), ("b", 61 / 62)]
@@ -108,7 +111,7 @@ def test_best_part_of_each_fact_and_revision_is_kept_in_order() -> None:
 
     kept = best_of_each_fact(parts)
 
-    assert list(kept) == [("b", "1-a-1"), ("a", "1-a-1"), ("b", "2-b-1")]
+    assert list(kept) == ["b:1-a-1", "a:1-a-1", "b:2-b-1"]
     assert [item.name.position for item in kept.values()] == [1, 5, 1]
 
 
@@ -134,8 +137,23 @@ def test_single_retrievers_fold_facts_too(rank: object) -> None:
     ranked = rank([candidate("b", 0.9, 2), candidate("a", 0.8), candidate("b", 0.7, 1)])
 
     assert ids(ranked) == ["b", "a"]
-    assert rank([]) == []
+    assert list(rank([])) == []
 
 
 def test_nothing_found_is_nothing_ranked() -> None:
-    assert reciprocal_rank_fusion({"vector": [], "text": []}, K) == []
+    assert list(reciprocal_rank_fusion({"vector": [], "text": []}, K)) == []
+
+
+def test_part_of_a_ranking_is_what_stands_there() -> None:
+    ranking = by_similarity([candidate(one, 1.0 - place / 10) for place, one in enumerate("abcd")])
+
+    assert ids(ranking.part(1, 3)) == ["b", "c"]
+    assert ids(ranking.part(3, 9)) == ["d"]
+    assert len(ranking) == 4
+
+
+@pytest.mark.parametrize(("least", "left"), [(0.0, "abb"), (0.5, "abb"), (0.51, "a"), (0.9, "a"), (0.91, "")])
+def test_ranking_is_cut_at_a_score(least: float, left: str) -> None:
+    ranking = by_similarity([candidate("a", 0.9), candidate("b", 0.5), candidate("b", 0.5, revision="2-b-1")])
+
+    assert ids(ranking.at_least(least)) == list(left)

@@ -20,10 +20,12 @@ LAYERS = [
     {"services"},
     {"admin"},
     {"statistics", "readiness"},
+    {"answers"},
     {"retrieval"},
     {"facts"},
     {"index"},
     {"embedding"},
+    {"telemetry"},
     {"connection"},
     {"heavy_imports", "keyspace", "clock", "settings", "errors", "types", "_version"},
 ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import fakeredis
 import pytest
 
+from knowledge_base.connection.hashes import read_hash_groups
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.index.analysis import Analyzer
 from knowledge_base.index.schema import Generation
@@ -21,7 +22,8 @@ GENERATION = Generation("acme", 2, "stub", 4)
 
 def ranked(fact_id: str, passages: int, *, version: int = 1, **positions: int) -> Ranked:
     revision = f"{version}-abc-{passages}"
-    found = {name: Candidate(PartName(fact_id, revision, position), 1.0) for name, position in positions.items()}
+    names = {retriever: PartName(fact_id, revision, position) for retriever, position in positions.items()}
+    found = {retriever: Candidate(name.node_id, 1.0) for retriever, name in names.items()}
     return Ranked(fact_id, revision, 1.0, found)
 
 
@@ -30,9 +32,21 @@ def redis(fake_server: fakeredis.FakeServer) -> fakeredis.FakeRedis:
     return fakeredis.FakeRedis(server=fake_server, decode_responses=True)
 
 
+class Reading:
+    """Reads what a ``PassageReader`` asks for, and lets it choose."""
+
+    def __init__(self, manager: AsyncRedisManager) -> None:
+        self._manager = manager
+        self._reader = PassageReader(Analyzer())
+
+    async def read(self, generation: Generation, query: str, ranked: Sequence[Ranked]) -> list[tuple[int, str] | None]:
+        (rows,) = await read_hash_groups(await self._manager.search(), [self._reader.hashes(generation, ranked)])
+        return await self._reader.chosen(query, ranked, rows)
+
+
 @pytest.fixture
-def reader(fake_manager: AsyncRedisManager) -> PassageReader:
-    return PassageReader(fake_manager, Analyzer())
+def reader(fake_manager: AsyncRedisManager) -> Reading:
+    return Reading(fake_manager)
 
 
 def write(redis: fakeredis.FakeRedis, fact_id: str, texts: Mapping[int, str], passages: int) -> None:
@@ -40,37 +54,35 @@ def write(redis: fakeredis.FakeRedis, fact_id: str, texts: Mapping[int, str], pa
         redis.hset(f"{GENERATION.passage_prefix}:{fact_id}:1-abc-{passages}:{position}", "text", text)
 
 
-async def test_passage_that_the_vectors_found_is_shown(reader: PassageReader, redis: fakeredis.FakeRedis) -> None:
+async def test_passage_that_the_vectors_found_is_shown(reader: Reading, redis: fakeredis.FakeRedis) -> None:
     write(redis, "f1", {0: "lift and wings", 1: "something else"}, 2)
 
     assert await reader.read(GENERATION, "lift wings", [ranked("f1", 2, vector=1, text=0)]) == [(1, "something else")]
 
 
 async def test_passage_with_most_words_of_the_query_is_shown_otherwise(
-    reader: PassageReader, redis: fakeredis.FakeRedis
+    reader: Reading, redis: fakeredis.FakeRedis
 ) -> None:
     write(redis, "f1", {0: "The lift.", 1: "The drag of the the the.", 2: "Lifting a wing.", 3: "wing wing wing"}, 4)
 
     assert await reader.read(GENERATION, "what lifts the wings", [ranked("f1", 4, text=0)]) == [(2, "Lifting a wing.")]
 
 
-async def test_of_equally_good_passages_the_first_is_shown(reader: PassageReader, redis: fakeredis.FakeRedis) -> None:
+async def test_of_equally_good_passages_the_first_is_shown(reader: Reading, redis: fakeredis.FakeRedis) -> None:
     write(redis, "f1", {0: "drag", 1: "a wing", 2: "the wing"}, 3)
 
     assert await reader.read(GENERATION, "wing", [ranked("f1", 3, text=0)]) == [(1, "a wing")]
 
 
 async def test_passages_of_the_section_that_was_found_are_looked_at(
-    reader: PassageReader, redis: fakeredis.FakeRedis
+    reader: Reading, redis: fakeredis.FakeRedis
 ) -> None:
     write(redis, "f1", {at: "wing" if at < 4 else f"drag {at}" for at in range(6)}, 6)
 
     assert await reader.read(GENERATION, "wing", [ranked("f1", 6, text=1)]) == [(4, "drag 4")]
 
 
-async def test_what_is_gone_is_none_and_the_others_stay_in_order(
-    reader: PassageReader, redis: fakeredis.FakeRedis
-) -> None:
+async def test_what_is_gone_is_none_and_the_others_stay_in_order(reader: Reading, redis: fakeredis.FakeRedis) -> None:
     write(redis, "f2", {0: "second"}, 1)
     write(redis, "f3", {1: "left of the third"}, 2)
 
@@ -81,18 +93,18 @@ async def test_what_is_gone_is_none_and_the_others_stay_in_order(
     assert found == [None, (0, "second"), (1, "left of the third")]
 
 
-async def test_passages_of_another_revision_are_not_shown(reader: PassageReader, redis: fakeredis.FakeRedis) -> None:
+async def test_passages_of_another_revision_are_not_shown(reader: Reading, redis: fakeredis.FakeRedis) -> None:
     write(redis, "f1", {0: "old"}, 1)
 
     assert await reader.read(GENERATION, "x", [ranked("f1", 1, version=2, vector=0)]) == [None]
 
 
-async def test_nothing_ranked_is_nothing_read(reader: PassageReader) -> None:
+async def test_nothing_ranked_is_nothing_read(reader: Reading) -> None:
     assert await reader.read(GENERATION, "x", []) == []
 
 
 async def test_event_loop_gets_its_turn_between_comparisons(
-    reader: PassageReader, redis: fakeredis.FakeRedis, monkeypatch: pytest.MonkeyPatch
+    reader: Reading, redis: fakeredis.FakeRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts = COMPARED_AT_ONCE
     for number in range(facts):

@@ -162,7 +162,7 @@ async def test_namespaces_never_meet(store: Store) -> None:
     other = Generation("other", 1, "stub", 4)
     draft = draft_fact("x", namespace="other", limits=LIMITS, fact_id="f1")
 
-    (stored,) = await store.repository.store(other, [(draft, parts("x", 1, UNLABELLED))])
+    (stored,) = await store.repository.store(other, [(draft, parts("x", 1, UNLABELLED, content_digest("x", [])))])
 
     assert stored.status == "success"
     assert await store.repository.read("third", ["f1"], []) == [None]
@@ -256,7 +256,7 @@ async def test_update_whose_vectors_are_there_already_is_indexed(store: Store) -
     for at in range(2):
         store.redis.hset(passage_key(new, at), "vector", "v")
 
-    stored = await store.repository.update(GENERATION, old, new, parts("y", 2, UNLABELLED), [])
+    stored = await store.repository.update(GENERATION, old, new, parts("y", 2, UNLABELLED, content_digest("y", [])), [])
 
     assert stored == Stored("success", "f1", 2, True)
     assert (await store.get("f1")).indexed

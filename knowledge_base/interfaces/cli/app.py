@@ -14,7 +14,7 @@ import typer
 
 from knowledge_base._version import __version__
 from knowledge_base.errors import InvalidInputError, KnowledgeBaseError, UnavailableError
-from knowledge_base.interfaces.cli import check, demo, evaluate, facts, search, status
+from knowledge_base.interfaces.cli import ask, check, demo, evaluate, facts, search, status
 from knowledge_base.interfaces.cli.options import AsJson, Common, Namespace, RedisUrl
 
 DONE, FAILED, WRONG_USAGE, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
@@ -62,6 +62,7 @@ app.command("demo")(demo.demo)
 app.command("add")(facts.add)
 app.command("get")(facts.get)
 app.command("search")(search.search)
+app.command("ask")(ask.ask)
 app.command("stats")(status.stats)
 app.command("health")(status.health)
 app.command("check")(check.check)

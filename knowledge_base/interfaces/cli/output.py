@@ -36,6 +36,20 @@ class Output:
             if reconfigure := getattr(stream, "reconfigure", None):
                 reconfigure(errors="backslashreplace")
 
+    @property
+    def is_live(self) -> bool:
+        """Whether somebody reads along, so that text is shown as it comes."""
+        return not self._as_json and sys.stdout.isatty()
+
+    def write(self, text: str) -> None:
+        """Prints a piece of text at once, without a line break; control characters in it show as a mark.
+
+        Args:
+            text: Any text.
+        """
+        if not self._as_json:
+            print(printable(text), end="", flush=True)
+
     def say(self, *parts: Part) -> None:
         """Prints one paragraph of text; control characters in it, which may come from anybody, show as a mark.
 

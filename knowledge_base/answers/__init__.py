@@ -1,0 +1,1 @@
+"""Answers: an LLM that is shown the passages which were found, and cites them."""

@@ -1,0 +1,306 @@
+"""``Batcher``: what is asked for at the same time travels together, each only once, in bounded numbers."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextvars import Context
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from knowledge_base.connection.breaker import CircuitBreaker
+from knowledge_base.connection.deadline import current_deadline, enter_step
+from knowledge_base.errors import CircuitOpenError, OperationTimeoutError, OverloadedError, UnavailableError
+
+Item = TypeVar("Item", bound=Hashable)
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True)
+class Lane(Generic[Item, Result]):
+    """Items of one kind that wait, and how many batches of them are under way."""
+
+    at_once: int
+    """Batches under way at most."""
+    batch: int
+    """Items of one batch at most."""
+    waiting: dict[Item, Ticket[Item, Result]] = field(default_factory=dict)
+    under_way: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Items that travel together, and for how many of them somebody still waits."""
+
+    epoch: int
+    wanted: int
+    task: asyncio.Task[Any] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Ticket(Generic[Item, Result]):
+    """One item, and those who wait for its result."""
+
+    item: Item
+    lane: Lane[Item, Result]
+    answer: asyncio.Future[Result]
+    since: float
+    waiters: int = 0
+    batch: Batch | None = None
+
+
+class Batcher(Generic[Item, Result]):
+    """Brings items to a function that takes many at once, used from one event loop.
+
+    Equal items that are asked for while one of them waits or is under way share its result. A batch that nobody waits
+    for any more is cancelled.
+
+    Args:
+        resource: What the batches are brought to, as named in errors.
+        send: Gives for each item of a batch its result, or the exception that it failed with; may raise what came of
+            the whole batch.
+        lanes: How each kind of items travels; earlier lanes go first.
+        at_once: Batches of all lanes under way at most.
+        wait: Seconds that an item waits for others to travel with.
+        most_waiting: Batches of a lane that may wait for their turn.
+        breaker: While it is not closed, one batch is sent at a time, as a probe; callers that give up are counted.
+    """
+
+    def __init__(
+        self,
+        resource: str,
+        send: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
+        lanes: Sequence[Lane[Item, Result]],
+        *,
+        at_once: int,
+        wait: float,
+        most_waiting: int,
+        breaker: CircuitBreaker | None = None,
+    ) -> None:
+        self._resource = resource
+        self._send = send
+        self._lanes = lanes
+        self._at_once = at_once
+        self._wait = wait
+        self._most_waiting = most_waiting
+        self._breaker = breaker
+        self._tickets: dict[Item, Ticket[Item, Result]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._look: asyncio.TimerHandle | None = None
+        self._probing: set[int] = set()
+        self._closed = False
+
+    @property
+    def under_way(self) -> int:
+        """Batches that are under way."""
+        return sum(lane.under_way for lane in self._lanes)
+
+    @property
+    def waiting(self) -> int:
+        """Batches that wait for their turn, those included that others may still join."""
+        return sum(math.ceil(len(lane.waiting) / lane.batch) for lane in self._lanes)
+
+    async def results(self, lane: Lane[Item, Result], items: Sequence[Item], limit: float) -> list[Result]:
+        """Returns the results of items, in their order.
+
+        Args:
+            lane: The items' lane.
+            items: At least one.
+            limit: Seconds to wait at most.
+
+        Raises:
+            CircuitOpenError: The circuit is open.
+            OverloadedError: Too many wait already, or their turn did not come in time.
+            OperationTimeoutError: It took too long.
+            UnavailableError: The batcher is closed.
+            Exception: What came of the first item that failed.
+        """
+        self._refuse(lane)
+        budget = enter_step(self._resource, limit)
+        tickets = [self._join(lane, item) for item in items]
+        try:
+            async with asyncio.timeout(budget) as timeout:
+                await asyncio.wait({ticket.answer for ticket in tickets}, return_when=asyncio.FIRST_EXCEPTION)
+        except TimeoutError:
+            # The loop may have been held up until answer and timeout came together.
+            if not all(ticket.answer.done() for ticket in tickets):
+                raise self._late(tickets, limit) from None
+        except asyncio.CancelledError:
+            call = current_deadline()
+            if not timeout.expired() and call is not None and call.remaining <= 0:
+                self._late(tickets, limit)
+            raise
+        finally:
+            for ticket in tickets:
+                self._leave(ticket)
+        # One that failed ends the wait before others have a result.
+        for ticket in tickets:
+            if ticket.answer.done():
+                ticket.answer.result()
+        return [ticket.answer.result() for ticket in tickets]
+
+    async def close(self) -> None:
+        """Ends every batch, and tells those who wait."""
+        self._closed = True
+        if self._look is not None:
+            self._look.cancel()
+        for ticket in [*self._tickets.values()]:
+            if not ticket.answer.done():
+                _settle(ticket, self._closed_error())
+        for lane in self._lanes:
+            lane.waiting.clear()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _refuse(self, lane: Lane[Item, Result]) -> None:
+        if self._closed:
+            raise self._closed_error()
+        if self._breaker is not None:
+            self._breaker.check()
+        if not self._has_place(lane) and len(lane.waiting) // lane.batch >= self._most_waiting:
+            raise OverloadedError(self._resource)
+
+    def _closed_error(self) -> UnavailableError:
+        return UnavailableError(f"{self._resource} is closed already; open the knowledge base again")
+
+    def _late(self, tickets: Sequence[Ticket[Item, Result]], limit: float) -> UnavailableError:
+        sent = [ticket.batch for ticket in tickets if ticket.batch is not None and not ticket.answer.done()]
+        call = current_deadline()
+        if sent and self._breaker is not None:
+            self._breaker.count_failure(sent[0].epoch)
+            self._refuse_waiting()
+        if call is not None and call.remaining <= 0:
+            return call.timed_out()
+        return OperationTimeoutError(self._resource, limit) if sent else OverloadedError(self._resource)
+
+    def _join(self, lane: Lane[Item, Result], item: Item) -> Ticket[Item, Result]:
+        ticket = self._tickets.get(item)
+        if ticket is None:
+            loop = asyncio.get_running_loop()
+            ticket = self._tickets[item] = Ticket(item, lane, loop.create_future(), loop.time())
+            lane.waiting[item] = ticket
+            self._look_again(self._ripe_in(lane))
+        ticket.waiters += 1
+        return ticket
+
+    def _leave(self, ticket: Ticket[Item, Result]) -> None:
+        ticket.waiters -= 1
+        if ticket.waiters or ticket.answer.done():
+            return
+        self._forget(ticket)
+        batch = ticket.batch
+        if batch is None:
+            ticket.lane.waiting.pop(ticket.item, None)
+            return
+        batch.wanted -= 1
+        if not batch.wanted and batch.task is not None:
+            batch.task.cancel()
+
+    def _forget(self, ticket: Ticket[Item, Result]) -> None:
+        if self._tickets.get(ticket.item) is ticket:
+            del self._tickets[ticket.item]
+
+    def _look_again(self, seconds: float) -> None:
+        if self._closed:
+            return
+        loop = asyncio.get_running_loop()
+        if self._look is not None:
+            if self._look.when() <= loop.time() + seconds:
+                return
+            self._look.cancel()
+        # Even without a wait, what is asked for in the same turn of the loop travels together.
+        self._look = loop.call_later(seconds, self._pump)
+
+    def _pump(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        self._refuse_waiting()
+        for lane in self._lanes:
+            while lane.waiting and self._has_place(lane):
+                ripe_in = self._ripe_in(lane)
+                if ripe_in > 0:
+                    self._look_again(ripe_in)
+                    break
+                self._begin(lane)
+
+    def _refuse_waiting(self) -> None:
+        """Tells those who wait that the circuit is open: they would wait for nothing."""
+        if self._breaker is None or self._breaker.state == "closed":
+            return
+        try:
+            self._breaker.check()
+        except CircuitOpenError as refused:
+            for lane in self._lanes:
+                waiting, lane.waiting = lane.waiting, {}
+                for ticket in waiting.values():
+                    self._forget(ticket)
+                    _settle(ticket, refused)
+
+    def _has_place(self, lane: Lane[Item, Result]) -> bool:
+        if self._breaker is not None and self._breaker.state != "closed":
+            # One probe alone decides; beside it the others would only be refused. What has been under way since
+            # before the circuit opened decides nothing any more.
+            return self._breaker.state == "open" and self._breaker.epoch not in self._probing
+        return lane.under_way < lane.at_once and self.under_way < self._at_once
+
+    def _ripe_in(self, lane: Lane[Item, Result]) -> float:
+        if len(lane.waiting) >= lane.batch:
+            return 0.0
+        first = next(iter(lane.waiting.values()))
+        return max(0.0, first.since + self._wait - asyncio.get_running_loop().time())
+
+    def _begin(self, lane: Lane[Item, Result]) -> None:
+        tickets = list(lane.waiting.values())[: lane.batch]
+        batch = Batch(0 if self._breaker is None else self._breaker.epoch, len(tickets))
+        for ticket in tickets:
+            del lane.waiting[ticket.item]
+            ticket.batch = batch
+        lane.under_way += 1
+        if self._breaker is not None and self._breaker.state == "open":
+            self._probing.add(batch.epoch)
+        # Free of the context, and the deadline, of whoever happened to come first.
+        task = asyncio.get_running_loop().create_task(self._sent(tickets), context=Context())
+        batch.task = task
+        self._tasks.add(task)
+        # Not at the end of what the task does: one that is cancelled at once never begins.
+        task.add_done_callback(partial(self._ended, lane, batch, tickets))
+
+    async def _sent(self, tickets: Sequence[Ticket[Item, Result]]) -> Sequence[Result | Exception]:
+        return await self._send([ticket.item for ticket in tickets])
+
+    def _ended(
+        self,
+        lane: Lane[Item, Result],
+        batch: Batch,
+        tickets: Sequence[Ticket[Item, Result]],
+        task: asyncio.Task[Sequence[Result | Exception]],
+    ) -> None:
+        self._tasks.discard(task)
+        self._probing.discard(batch.epoch)
+        lane.under_way -= 1
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            outcomes: Sequence[Result | Exception] = [error] * len(tickets)
+        elif task.cancelled() or error is not None:
+            outcomes = [UnavailableError(f"{self._resource} was interrupted; retry")] * len(tickets)
+        else:
+            outcomes = task.result()
+        for ticket, outcome in zip(tickets, outcomes, strict=True):
+            self._forget(ticket)
+            if not ticket.answer.done():
+                _settle(ticket, outcome)
+        if not self._closed:
+            self._pump()
+
+
+def _settle(ticket: Ticket[Item, Result], outcome: Result | Exception) -> None:
+    if isinstance(outcome, Exception):
+        ticket.answer.set_exception(outcome)
+        # Whoever waited may have gone; the loop would log it.
+        ticket.answer.exception()
+    else:
+        ticket.answer.set_result(outcome)

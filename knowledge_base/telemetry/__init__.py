@@ -1,0 +1,1 @@
+"""Telemetry: what the package tells about its work, to whoever listens."""
