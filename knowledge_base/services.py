@@ -99,7 +99,16 @@ class Collaborators:
             manager, self.splitting, keep_history=limits.history, lease=settings.indexing.lease
         )
         self.pending = PendingFacts(manager, settings.indexing)
-        indexer = Indexer(manager, self.generations, self.embedding, self.vectors, self.pending)
+        indexer = Indexer(
+            manager,
+            self.generations,
+            self.embedding,
+            self.vectors,
+            self.pending,
+            # The other half of the threads is for searches.
+            inserts=max(1, limits.index_threads // 2),
+            insert_timeout=settings.timeouts.llama_index,
+        )
         self.background = BackgroundIndexer(
             manager, self.generations, self.embedding, indexer, self.pending, self.repository.sweep
         )
@@ -209,6 +218,7 @@ class Services:
         self._llm = llm
         self._collaborators: Collaborators | None = None
         self._loading: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._closing: asyncio.Future[None] | None = None
 
@@ -267,6 +277,7 @@ class Services:
 
     async def close(self) -> None:
         """Ends every task, thread and connection within ``timeouts.close``."""
+        self._refuse_another_loop()
         if self._closing is None:
             self._closed = True
             self._closing = asyncio.ensure_future(self._close())
@@ -300,18 +311,26 @@ class Services:
         if self._closed:
             raise UnavailableError("this knowledge base is closed; make a new one")
 
+    def _refuse_another_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop not in (None, loop):
+            raise KnowledgeBaseError("this knowledge base belongs to another event loop; make one in each loop")
+        self._loop = loop
+
     def _collaborate(self) -> Collaborators:
         self._refuse_when_closed()
+        self._refuse_another_loop()
         if self._collaborators is None:
             self._collaborators = Collaborators(self._settings, self._manager, self._embed_model, self._llm)
         return self._collaborators
 
     async def _preload(self, collaborators: Collaborators) -> None:
         try:
+            # The quickest first: all of them wait for their turn to import.
+            await collaborators.tokens.load()
             await collaborators.embedding.load()
             await collaborators.vectors.preload()
             await collaborators.splitter.preload()
-            await collaborators.tokens.load()
             await collaborators.answerer.preload()
             if self._settings.freeze_imports:
                 await collaborators.splitting.to_thread(freeze_imports, step="loading", limit=LOADING_SECONDS)

@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
@@ -48,6 +57,23 @@ class SettingsPart(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise _refuse_clearly(error) from None
+
+
+def _unset_when_blank(value: Any) -> Any:
+    # A variable that is set to nothing, as compose files do, is one that is not set.
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def _without_credentials(value: str | None) -> str | None:
+    if value is not None and "@" in urlsplit(value).netloc:
+        raise ValueError("must not hold a user or password; put the key into api_key")
+    return value
+
+
+OptionalText = Annotated[str | None, BeforeValidator(_unset_when_blank)]
+OptionalUrl = Annotated[str | None, BeforeValidator(_unset_when_blank), AfterValidator(_without_credentials)]
+OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_unset_when_blank)]
+OptionalCount = Annotated[int | None, BeforeValidator(_unset_when_blank)]
 
 
 class Timeouts(SettingsPart):
@@ -117,12 +143,12 @@ class EmbeddingSettings(SettingsPart):
     provider: Literal["local", "openai"] = Field(
         "local", description="`local`: ONNX on this machine; `openai`: any OpenAI-compatible endpoint"
     )
-    model: str | None = Field(
+    model: OptionalText = Field(
         None, description="a directory with an ONNX model (`local`) or the endpoint's model name (`openai`)"
     )
-    base_url: str | None = Field(None, description="the endpoint's base URL, for example `http://localhost:11434/v1`")
-    api_key: SecretStr | None = Field(None, description="the endpoint's key")
-    dimension: int | None = Field(None, ge=1, le=32_768, description="length of the vectors, if the model can't tell")
+    base_url: OptionalUrl = Field(None, description="the endpoint's base URL, for example `http://localhost:11434/v1`")
+    api_key: OptionalSecret = Field(None, description="the endpoint's key")
+    dimension: OptionalCount = Field(None, ge=1, le=32_768, description="length of the vectors, if nothing else tells")
     max_concurrent_requests: int = Field(10, ge=1, le=10_000, description="requests to the model under way at once")
     max_waiting_requests: int = Field(4_000, ge=0, le=1_000_000, description="requests that may wait for their turn")
     pool_size: int = Field(100, ge=1, le=10_000, description="HTTP connections to the endpoint")
@@ -138,8 +164,8 @@ class EmbeddingSettings(SettingsPart):
     retries: int = Field(
         3, ge=0, le=20, description="how often a request that a busy endpoint refused is repeated, within the deadline"
     )
-    requests_per_minute: int | None = Field(None, ge=1, le=10_000_000, description="requests that the endpoint allows")
-    tokens_per_minute: int | None = Field(
+    requests_per_minute: OptionalCount = Field(None, ge=1, le=10_000_000, description="what the endpoint allows")
+    tokens_per_minute: OptionalCount = Field(
         None, ge=1, le=10_000_000_000, description="tokens that the endpoint allows, taken as a third of a text's bytes"
     )
     cache_size: int = Field(10_000, ge=0, le=10_000_000, description="embeddings kept in memory")
@@ -161,12 +187,12 @@ class EmbeddingSettings(SettingsPart):
 class LLMSettings(SettingsPart):
     """Which LLM answers questions, behind any OpenAI-compatible endpoint, and how hard it is used."""
 
-    model: str | None = Field(None, description="the endpoint's model name; without one, questions are not answered")
-    base_url: str | None = Field(None, description="the endpoint's base URL, for example `http://localhost:11434/v1`")
-    api_key: SecretStr | None = Field(None, description="the endpoint's key")
+    model: OptionalText = Field(None, description="the endpoint's model name; without one, questions are not answered")
+    base_url: OptionalUrl = Field(None, description="the endpoint's base URL, for example `http://localhost:11434/v1`")
+    api_key: OptionalSecret = Field(None, description="the endpoint's key")
     temperature: float = Field(0.1, ge=0, le=2, allow_inf_nan=False, description="how freely the LLM chooses words")
     max_tokens: int = Field(1_024, ge=1, le=1_000_000, description="tokens of an answer at most")
-    context_window: int | None = Field(
+    context_window: OptionalCount = Field(
         None,
         ge=1_024,
         le=100_000_000,
@@ -210,7 +236,7 @@ class RetrievalConfig(SettingsPart):
     """What a call wants of the chunks that it gets."""
 
     similarity_threshold: float = Field(
-        0.25, ge=0, le=1, allow_inf_nan=False, description="least cosine similarity of a chunk to the query"
+        0.25, ge=0, le=1, allow_inf_nan=False, description="least similarity of a chunk to the query"
     )
     max_chunks: int = Field(5, ge=1, le=100, description="chunks at most")
     token_budget: int = Field(4_000, ge=1, le=1_000_000, description="tokens of all chunks together at most")

@@ -4,6 +4,8 @@ Run it as it is. To see it degrade, name an embedding endpoint where nothing lis
 
     export KB_EMBEDDING__PROVIDER=openai KB_EMBEDDING__BASE_URL=http://127.0.0.1:9/v1
     export KB_EMBEDDING__DIMENSION=384 KB_NAMESPACE=chat-degraded
+
+``kb.build_context(…, on_error="empty")`` does all of this in one call; chat_workflow.py shows it in a whole chat.
 """
 
 import asyncio

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
 from knowledge_base.answers.exchange import Exchange
-from knowledge_base.answers.llm import LoadedLLM, is_refusal, load_llm, require_llm
+from knowledge_base.answers.llm import EmptyAnswerError, LoadedLLM, is_refusal, load_llm, require_llm
 from knowledge_base.answers.parts import Parts
 from knowledge_base.answers.prompt import NOTHING_FOUND, cited_numbers
 from knowledge_base.connection.breaker import Attempt, CircuitBreaker
@@ -206,7 +206,7 @@ class Answerer:
         except LLMUnavailableError as error:
             if exchange.is_stopped:
                 raise self._stopped(attempt, exchange) from error
-            if is_refusal(error.__cause__ or error):
+            if is_refusal(error.__cause__ or error) or isinstance(error, EmptyAnswerError):
                 attempt.succeeded()
             else:
                 attempt.failed()

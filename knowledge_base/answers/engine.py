@@ -19,7 +19,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
 from knowledge_base.answers import prompt
 from knowledge_base.answers.exchange import Exchange
-from knowledge_base.answers.llm import unavailable
+from knowledge_base.answers.llm import EmptyAnswerError, unavailable
 from knowledge_base.answers.window import Window
 from knowledge_base.errors import KnowledgeBaseError, LLMUnavailableError
 from knowledge_base.retrieval.context_text import BETWEEN
@@ -177,4 +177,4 @@ def _template(question: str, said: Sequence[ChatMessage]) -> ChatPromptTemplate:
 
 
 def _empty() -> LLMUnavailableError:
-    return LLMUnavailableError("the LLM gave an empty answer")
+    return EmptyAnswerError("the LLM gave an empty answer; raise KB_LLM__MAX_TOKENS, or ask otherwise")

@@ -28,6 +28,10 @@ ADVICE = {
 }
 
 
+class EmptyAnswerError(LLMUnavailableError):
+    """The LLM answered, and said nothing; that is no sign that it is away."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedLLM:
     """An LLM, and how to close what was opened for it."""

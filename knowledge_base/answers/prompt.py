@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Collection
 
 INSTRUCTIONS = """\
 You answer questions from the passages of a knowledge base.
@@ -32,7 +32,7 @@ _CITED = re.compile(r"\[\s*(\d{1,4}(?:\s*[,;\u2013-]\s*\d{1,4})*)\s*\]")
 _RANGE = re.compile(r"(\d+)(?:\s*[\u2013-]\s*(\d+))?")
 
 
-def cited_numbers(text: str, known: Container[int]) -> list[int]:
+def cited_numbers(text: str, known: Collection[int]) -> list[int]:
     """Returns the numbers of the passages that an answer cites, like [1], [1, 3] or [2-4], in ascending order.
 
     Args:
@@ -42,5 +42,6 @@ def cited_numbers(text: str, known: Container[int]) -> list[int]:
     found: set[int] = set()
     for group in _CITED.findall(text):
         for first, last in _RANGE.findall(group):
-            found.update(range(int(first), int(last or first) + 1))
-    return sorted(number for number in found if number in known)
+            begin, end = int(first), int(last or first)
+            found.update(number for number in known if begin <= number <= end)
+    return sorted(found)

@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from knowledge_base.calls.base import Calls
-from knowledge_base.connection.workload import call_outside
 from knowledge_base.errors import InvalidInputError, UnavailableError
 from knowledge_base.facts import validation
 from knowledge_base.retrieval.candidates import SearchRequest
 from knowledge_base.retrieval.context_builder import ContextRequest, empty_context
 from knowledge_base.retrieval.context_history import checked_history, standalone_query
 from knowledge_base.settings import RetrievalConfig
+from knowledge_base.telemetry import hooks
 from knowledge_base.types import ChatMessage, ChunkWithContext, Context, OnError, RAGOperationMetrics
 
 if TYPE_CHECKING:
@@ -53,15 +53,15 @@ class ContextCalls(Calls):
         Raises:
             IndexMismatchError: The namespace was built with another embedding model.
         """
-        if on_metrics is not None and not callable(on_metrics):
-            raise InvalidInputError("on_metrics", f"must be a function, not {type(on_metrics).__name__}")
+        if on_metrics is not None:
+            hooks.check_listener("on_metrics", on_metrics)
         wanted = _checked_config(config)
         request = self._search_request(query, wanted, namespace, principals, filters)
         limit = self.settings.timeouts.retrieve
         async with self._services.call("retrieve_chunks_from_text", timeout, limit) as services:
             retrieval = await services.chunks.retrieve(request, wanted, limit)
         if on_metrics is not None:
-            call_outside(on_metrics, retrieval.metrics)
+            hooks.tell(on_metrics, hooks.RETRIEVAL, retrieval.metrics)
         return retrieval.results
 
     async def build_context(

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from knowledge_base.connection.breaker import CircuitBreaker
@@ -26,16 +27,23 @@ class Lane(Generic[Item, Result]):
     """Batches under way at most."""
     batch: int
     """Items of one batch at most."""
-    waiting: dict[Item, Ticket[Item, Result]] = field(default_factory=dict)
+    evenly: bool = False
+    """Whether the free places share what waits; else each batch is as large as it may be."""
+    gives_up: bool = False
+    """Whether what is under way is given up when the circuit opens: whoever waits has something better to do."""
+    waiting: dict[Item, Ticket[Item, Result]] = field(default_factory=dict, repr=False)
     under_way: int = 0
 
 
 @dataclass(slots=True, eq=False)
-class Batch:
+class Batch(Generic[Item, Result]):
     """Items that travel together, and for how many of them somebody still waits."""
 
-    epoch: int
+    lane: Lane[Item, Result] = field(repr=False)
+    tickets: Sequence[Ticket[Item, Result]] = field(repr=False)
     wanted: int
+    epoch: int | None = None
+    """That of the circuit when what the batch is brought to was asked; None before."""
     task: asyncio.Task[Any] | None = None
 
 
@@ -43,12 +51,12 @@ class Batch:
 class Ticket(Generic[Item, Result]):
     """One item, and those who wait for its result."""
 
-    item: Item
-    lane: Lane[Item, Result]
+    item: Item = field(repr=False)
+    lane: Lane[Item, Result] = field(repr=False)
     answer: asyncio.Future[Result]
     since: float
     waiters: int = 0
-    batch: Batch | None = None
+    batch: Batch[Item, Result] | None = None
 
 
 class Batcher(Generic[Item, Result]):
@@ -60,7 +68,8 @@ class Batcher(Generic[Item, Result]):
     Args:
         resource: What the batches are brought to, as named in errors.
         send: Gives for each item of a batch its result, or the exception that it failed with; may raise what came of
-            the whole batch.
+            the whole batch. Gets the items, and a function to call when it begins to wait for what it asks: who gives
+            up before that says nothing about it.
         lanes: How each kind of items travels; earlier lanes go first.
         at_once: Batches of all lanes under way at most.
         wait: Seconds that an item waits for others to travel with.
@@ -71,7 +80,7 @@ class Batcher(Generic[Item, Result]):
     def __init__(
         self,
         resource: str,
-        send: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
+        send: Callable[[Sequence[Item], Callable[[], None]], Awaitable[Sequence[Result | Exception]]],
         lanes: Sequence[Lane[Item, Result]],
         *,
         at_once: int,
@@ -87,9 +96,9 @@ class Batcher(Generic[Item, Result]):
         self._most_waiting = most_waiting
         self._breaker = breaker
         self._tickets: dict[Item, Ticket[Item, Result]] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._look: asyncio.TimerHandle | None = None
-        self._probing: set[int] = set()
+        self._batches: set[Batch[Item, Result]] = set()
+        self._look: asyncio.Handle | None = None
+        self._looks_at = 0.0
         self._closed = False
 
     @property
@@ -151,9 +160,10 @@ class Batcher(Generic[Item, Result]):
                 _settle(ticket, self._closed_error())
         for lane in self._lanes:
             lane.waiting.clear()
-        for task in list(self._tasks):
+        tasks = [batch.task for batch in self._batches if batch.task is not None]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _refuse(self, lane: Lane[Item, Result]) -> None:
         if self._closed:
@@ -167,14 +177,15 @@ class Batcher(Generic[Item, Result]):
         return UnavailableError(f"{self._resource} is closed already; open the knowledge base again")
 
     def _late(self, tickets: Sequence[Ticket[Item, Result]], limit: float) -> UnavailableError:
-        sent = [ticket.batch for ticket in tickets if ticket.batch is not None and not ticket.answer.done()]
+        batches = [ticket.batch for ticket in tickets if ticket.batch is not None and not ticket.answer.done()]
+        epochs = [batch.epoch for batch in batches if batch.epoch is not None]
         call = current_deadline()
-        if sent and self._breaker is not None:
-            self._breaker.count_failure(sent[0].epoch)
+        if epochs and self._breaker is not None:
+            self._breaker.count_failure(max(epochs))
             self._refuse_waiting()
         if call is not None and call.remaining <= 0:
             return call.timed_out()
-        return OperationTimeoutError(self._resource, limit) if sent else OverloadedError(self._resource)
+        return OperationTimeoutError(self._resource, limit) if batches else OverloadedError(self._resource)
 
     def _join(self, lane: Lane[Item, Result], item: Item) -> Ticket[Item, Result]:
         ticket = self._tickets.get(item)
@@ -183,6 +194,8 @@ class Batcher(Generic[Item, Result]):
             ticket = self._tickets[item] = Ticket(item, lane, loop.create_future(), loop.time())
             lane.waiting[item] = ticket
             self._look_again(self._ripe_in(lane))
+        if ticket.batch is not None and not ticket.waiters:
+            ticket.batch.wanted += 1
         ticket.waiters += 1
         return ticket
 
@@ -190,13 +203,19 @@ class Batcher(Generic[Item, Result]):
         ticket.waiters -= 1
         if ticket.waiters or ticket.answer.done():
             return
-        self._forget(ticket)
         batch = ticket.batch
         if batch is None:
+            self._forget(ticket)
             ticket.lane.waiting.pop(ticket.item, None)
             return
         batch.wanted -= 1
-        if not batch.wanted and batch.task is not None:
+        if not batch.wanted:
+            self._give_up(batch)
+
+    def _give_up(self, batch: Batch[Item, Result]) -> None:
+        for ticket in batch.tickets:
+            self._forget(ticket)
+        if batch.task is not None:
             batch.task.cancel()
 
     def _forget(self, ticket: Ticket[Item, Result]) -> None:
@@ -207,10 +226,12 @@ class Batcher(Generic[Item, Result]):
         if self._closed:
             return
         loop = asyncio.get_running_loop()
+        when = loop.time() + seconds
         if self._look is not None:
-            if self._look.when() <= loop.time() + seconds:
+            if self._looks_at <= when:
                 return
             self._look.cancel()
+        self._looks_at = when
         # Even without a wait, what is asked for in the same turn of the loop travels together.
         self._look = loop.call_later(seconds, self._pump)
 
@@ -219,6 +240,8 @@ class Batcher(Generic[Item, Result]):
             self._look.cancel()
             self._look = None
         self._refuse_waiting()
+        if self._must_make_way():
+            return
         for lane in self._lanes:
             while lane.waiting and self._has_place(lane):
                 ripe_in = self._ripe_in(lane)
@@ -239,12 +262,28 @@ class Batcher(Generic[Item, Result]):
                 for ticket in waiting.values():
                     self._forget(ticket)
                     _settle(ticket, refused)
+            if self._breaker.state == "open":
+                self._give_up_batches([batch for batch in self._batches if batch.lane.gives_up], refused)
+
+    def _must_make_way(self) -> bool:
+        """Gives up what has been under way since before the circuit opened, so that a probe has a place."""
+        if self._breaker is None or self._breaker.state != "open" or not any(lane.waiting for lane in self._lanes):
+            return False
+        stuck = list(self._batches)
+        self._give_up_batches(stuck, UnavailableError(f"{self._resource} did not answer; retry"))
+        return bool(stuck)
+
+    def _give_up_batches(self, batches: Sequence[Batch[Item, Result]], reason: Exception) -> None:
+        for batch in batches:
+            for ticket in batch.tickets:
+                if not ticket.answer.done():
+                    _settle(ticket, reason)
+            self._give_up(batch)
 
     def _has_place(self, lane: Lane[Item, Result]) -> bool:
         if self._breaker is not None and self._breaker.state != "closed":
-            # One probe alone decides; beside it the others would only be refused. What has been under way since
-            # before the circuit opened decides nothing any more.
-            return self._breaker.state == "open" and self._breaker.epoch not in self._probing
+            # One probe alone decides; beside it the others would only be refused.
+            return not self._batches
         return lane.under_way < lane.at_once and self.under_way < self._at_once
 
     def _ripe_in(self, lane: Lane[Item, Result]) -> float:
@@ -254,42 +293,42 @@ class Batcher(Generic[Item, Result]):
         return max(0.0, first.since + self._wait - asyncio.get_running_loop().time())
 
     def _begin(self, lane: Lane[Item, Result]) -> None:
-        tickets = list(lane.waiting.values())[: lane.batch]
-        batch = Batch(0 if self._breaker is None else self._breaker.epoch, len(tickets))
+        most = lane.batch
+        if lane.evenly:
+            free = min(lane.at_once - lane.under_way, self._at_once - self.under_way)
+            most = min(most, math.ceil(len(lane.waiting) / max(1, free)))
+        tickets = list(islice(lane.waiting.values(), most))
+        batch = Batch(lane, tickets, len(tickets))
         for ticket in tickets:
             del lane.waiting[ticket.item]
             ticket.batch = batch
         lane.under_way += 1
-        if self._breaker is not None and self._breaker.state == "open":
-            self._probing.add(batch.epoch)
+        self._batches.add(batch)
         # Free of the context, and the deadline, of whoever happened to come first.
-        task = asyncio.get_running_loop().create_task(self._sent(tickets), context=Context())
-        batch.task = task
-        self._tasks.add(task)
+        batch.task = asyncio.get_running_loop().create_task(self._sent(batch), context=Context())
         # Not at the end of what the task does: one that is cancelled at once never begins.
-        task.add_done_callback(partial(self._ended, lane, batch, tickets))
+        batch.task.add_done_callback(partial(self._ended, batch))
 
-    async def _sent(self, tickets: Sequence[Ticket[Item, Result]]) -> Sequence[Result | Exception]:
-        return await self._send([ticket.item for ticket in tickets])
+    async def _sent(self, batch: Batch[Item, Result]) -> Sequence[Result | Exception]:
+        def begun() -> None:
+            batch.epoch = 0 if self._breaker is None else self._breaker.epoch
 
-    def _ended(
-        self,
-        lane: Lane[Item, Result],
-        batch: Batch,
-        tickets: Sequence[Ticket[Item, Result]],
-        task: asyncio.Task[Sequence[Result | Exception]],
-    ) -> None:
-        self._tasks.discard(task)
-        self._probing.discard(batch.epoch)
-        lane.under_way -= 1
+        outcomes = await self._send([ticket.item for ticket in batch.tickets], begun)
+        if len(outcomes) != len(batch.tickets):
+            raise UnavailableError(f"{self._resource} gave {len(outcomes)} results for {len(batch.tickets)}")
+        return outcomes
+
+    def _ended(self, batch: Batch[Item, Result], task: asyncio.Task[Sequence[Result | Exception]]) -> None:
+        self._batches.discard(batch)
+        batch.lane.under_way -= 1
         error = None if task.cancelled() else task.exception()
         if isinstance(error, Exception):
-            outcomes: Sequence[Result | Exception] = [error] * len(tickets)
+            outcomes: Sequence[Result | Exception] = [error] * len(batch.tickets)
         elif task.cancelled() or error is not None:
-            outcomes = [UnavailableError(f"{self._resource} was interrupted; retry")] * len(tickets)
+            outcomes = [UnavailableError(f"{self._resource} was interrupted; retry")] * len(batch.tickets)
         else:
             outcomes = task.result()
-        for ticket, outcome in zip(tickets, outcomes, strict=True):
+        for ticket, outcome in zip(batch.tickets, outcomes, strict=True):
             self._forget(ticket)
             if not ticket.answer.done():
                 _settle(ticket, outcome)

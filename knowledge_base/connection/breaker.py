@@ -102,11 +102,11 @@ class CircuitBreaker:
         """Counts a caller whose deadline ended its wait for a call that others may still wait for.
 
         Args:
-            epoch: The ``epoch`` before the call began; what began before the last change of state counts no more,
-                unless it made that change, as a probe does.
+            epoch: The ``epoch`` when the call began; what began before the last change of state counts no more.
         """
-        is_probe = self._state == "half_open" and epoch == self._epoch - 1
-        attempt = Attempt(self._epoch if is_probe else epoch)
+        if self._state == "open":
+            return
+        attempt = Attempt(epoch)
         attempt.failed()
         self._settle(attempt)
 

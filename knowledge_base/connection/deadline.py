@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
-from contextvars import ContextVar
+from collections.abc import Awaitable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from contextvars import ContextVar, Token
+from types import TracebackType
 from typing import TypeVar
 
 from knowledge_base.errors import OperationTimeoutError
@@ -105,9 +106,38 @@ def _retrieve(done: asyncio.Future[Result]) -> None:
         done.exception()
 
 
-@asynccontextmanager
-async def deadline(operation: str, budget: float) -> AsyncIterator[Deadline]:
-    """Bounds what is done inside; within another deadline, the earlier one counts.
+class DeadlineScope:
+    """Bounds what is done inside; made by ``deadline``. A class, since hundreds a second are entered.
+
+    Args:
+        own: The deadline.
+    """
+
+    __slots__ = ("_own", "_timeout", "_token")
+
+    def __init__(self, own: Deadline) -> None:
+        self._own = own
+        self._token: Token[Deadline | None] | None = None
+        self._timeout = asyncio.timeout(max(0.0, own.remaining) + GRACE)
+
+    async def __aenter__(self) -> Deadline:
+        await self._timeout.__aenter__()
+        self._token = _current.set(self._own)
+        return self._own
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._token is not None
+        _current.reset(self._token)
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError as late:
+            raise self._own.timed_out() from late
+
+
+def deadline(operation: str, budget: float) -> DeadlineScope:
+    """Bounds what is done inside ``async with``; within another deadline, the earlier one counts.
 
     Args:
         operation: The call, as named in errors.
@@ -120,21 +150,10 @@ async def deadline(operation: str, budget: float) -> AsyncIterator[Deadline]:
     outer = _current.get()
     if outer is not None and outer.expires < own.expires:
         own.expires, own.budget = outer.expires, max(0.0, outer.remaining)
-    token = _current.set(own)
-    timeout = asyncio.timeout(max(0.0, own.remaining) + GRACE)
-    try:
-        async with timeout:
-            yield own
-    except TimeoutError as error:
-        if isinstance(error, OperationTimeoutError) or not timeout.expired():
-            raise
-        raise own.timed_out() from error
-    finally:
-        _current.reset(token)
+    return DeadlineScope(own)
 
 
-@asynccontextmanager
-async def share_of_deadline(step: str, share: float) -> AsyncIterator[None]:
+def share_of_deadline(step: str, share: float) -> AbstractAsyncContextManager[Deadline | None]:
     """Gives a stage a share of what is left, so that others after it still have time.
 
     Args:
@@ -145,8 +164,4 @@ async def share_of_deadline(step: str, share: float) -> AsyncIterator[None]:
         OperationTimeoutError: The share was spent.
     """
     call = _current.get()
-    if call is None:
-        yield
-        return
-    async with deadline(step, max(0.0, call.remaining) * share):
-        yield
+    return nullcontext() if call is None else deadline(step, max(0.0, call.remaining) * share)

@@ -12,9 +12,6 @@ from redis.backoff import NoBackoff
 from knowledge_base.errors import InvalidInputError
 from knowledge_base.settings import Settings
 
-SLACK = 1.0
-"""Seconds by which a socket's own timeout comes after that of the guard, which tells more."""
-
 HEALTH_CHECK_INTERVAL = 30
 """Seconds of idleness after which a pooled connection is checked before it is used."""
 
@@ -55,7 +52,9 @@ def async_pool(url: str, settings: Settings, name: str) -> async_redis.BlockingC
             max_connections=settings.limits.pool_connections,
             timeout=settings.timeouts.redis,
             retry=async_redis.retry.Retry(NoBackoff(), 0),
-            **_connection_options(url, settings, name) | {"socket_timeout": settings.timeouts.redis + SLACK},
+            # The guard bounds each exchange as a whole; within it the driver's timeouts, a task for each command, would
+            # only cost time.
+            **_connection_options(url, settings, name) | {"socket_timeout": None},
         )
     except ValueError:
         raise InvalidInputError(

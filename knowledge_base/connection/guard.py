@@ -67,7 +67,8 @@ class RedisGuard:
         """
         self._refuse_when_closed()
         self._breaker.check()
-        async with self._admission.place(self.timeout):
+        await self._admission.enter(self.timeout)
+        try:
             # A probe is a single one.
             may_repeat = repeatable and self._breaker.state == "closed"
             budget = enter_step(f"Redis {command}", self.timeout)
@@ -81,6 +82,8 @@ class RedisGuard:
                 await pause_before_retry()
                 self._breaker.check()
                 return await self._exchange(command, exchange, enter_step(f"Redis {command}", self.timeout))
+        finally:
+            self._admission.leave()
 
     async def close(self, within: float) -> None:
         """Refuses from now on, and ends what is under way.

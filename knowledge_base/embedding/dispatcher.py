@@ -10,8 +10,8 @@ from knowledge_base.connection.breaker import CircuitBreaker
 from knowledge_base.embedding.asked import STEP, Asked, Kind, Outcome, PackedVector
 
 TextLane: TypeAlias = Lane[Asked, PackedVector]
-Send: TypeAlias = Callable[[Sequence[Asked]], Awaitable[Sequence[Outcome]]]
-"""Embeds texts of one kind by one request; may raise what came of all of them."""
+Send: TypeAlias = Callable[[Sequence[Asked], Callable[[], None]], Awaitable[Sequence[Outcome]]]
+"""Embeds texts of one kind by one request, and says when the model is asked; may raise what came of all of them."""
 
 
 class Dispatcher(Batcher[Asked, PackedVector]):

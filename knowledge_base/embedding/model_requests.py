@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 from knowledge_base.connection.breaker import CircuitBreaker
 from knowledge_base.connection.deadline import GRACE
@@ -22,6 +22,17 @@ from knowledge_base.embedding.vector_check import checked_vector
 from knowledge_base.errors import EmbeddingUnavailableError, KnowledgeBaseError, OperationTimeoutError
 
 BYTES_A_TOKEN = 3
+
+
+class Request(NamedTuple):
+    """One request, its repeats and parts included."""
+
+    kind: Kind
+    until: float
+    """When it is to be done, by the loop's clock."""
+    repeats: int
+    begun: Callable[[], None]
+    """Called when the model is asked."""
 
 
 class ModelRequests:
@@ -64,12 +75,13 @@ class ModelRequests:
         self._retries = retries
         self._on_batch_limit = on_batch_limit
 
-    async def send(self, kind: Kind, texts: list[str]) -> list[Outcome]:
+    async def send(self, kind: Kind, texts: list[str], begun: Callable[[], None]) -> list[Outcome]:
         """Returns what came of each text.
 
         Args:
             kind: What the texts are.
             texts: At least one, as many as the endpoint takes.
+            begun: Called when the model is asked.
 
         Raises:
             EmbeddingUnavailableError: The model failed.
@@ -82,7 +94,9 @@ class ModelRequests:
             try:
                 # Those who wait are told first, each by its own deadline.
                 async with asyncio.timeout(self._timeout + GRACE):
-                    answers = await self._deliver(kind, texts, 0 if is_probe else self._retries)
+                    until = asyncio.get_running_loop().time() + self._timeout
+                    request = Request(kind, until, 0 if is_probe else self._retries, begun)
+                    answers = await self._deliver(request, texts)
             except (TimeoutError, OperationTimeoutError) as error:
                 attempt.failed()
                 if isinstance(error, OperationTimeoutError):
@@ -99,43 +113,57 @@ class ModelRequests:
             attempt.succeeded()
         return [self._checked(answer) for answer in answers]
 
-    async def _deliver(self, kind: Kind, texts: list[str], repeats: int) -> list[Vector | Exception]:
+    async def _deliver(self, request: Request, texts: list[str]) -> list[Vector | Exception]:
         try:
-            return list(await self._repeated(kind, texts, repeats))
+            return list(await self._repeated(request, texts))
         except Exception as error:
             if len(texts) == 1 or not is_about_the_texts(error):
                 raise
-        # One text that is refused must not hold up those that happen to travel with it.
-        middle = (len(texts) + 1) // 2
-        halves = [await self._part(kind, part, repeats) for part in (texts[:middle], texts[middle:])]
-        answers = [answer for half in halves for answer in half]
-        if not any(isinstance(answer, Exception) for answer in answers):
-            self._on_batch_limit(kind, middle)
+        # One text that is refused must not hold up those that happen to travel with it. If two are refused each by
+        # itself, it is not about them: all are, without asking for each.
+        first, *others, last = texts
+        ends = [(await self._part(request, [text]))[0] for text in (first, last)]
+        if all(isinstance(answer, Exception) for answer in ends):
+            return [*ends[:1] * (len(texts) - 1), ends[1]]
+        answers = [ends[0], *(await self._part(request, others) if others else []), ends[1]]
+        self._learn(request.kind, answers, max(1, len(others)))
         return answers
 
-    async def _part(self, kind: Kind, texts: list[str], repeats: int) -> list[Vector | Exception]:
+    async def _part(self, request: Request, texts: list[str]) -> list[Vector | Exception]:
         try:
-            return await self._deliver(kind, texts, repeats)
+            return list(await self._repeated(request, texts))
         except Exception as error:
             if not is_about_the_texts(error):
                 raise
-            refused = unavailable(error)
-            refused.__cause__ = error
-            return [refused] * len(texts)
+            if len(texts) == 1:
+                refused = unavailable(error)
+                refused.__cause__ = error
+                return [refused]
+        middle = (len(texts) + 1) // 2
+        halves = [await self._part(request, half) for half in (texts[:middle], texts[middle:])]
+        answers = [answer for half in halves for answer in half]
+        self._learn(request.kind, answers, middle)
+        return answers
 
-    async def _repeated(self, kind: Kind, texts: list[str], repeats: int) -> Sequence[Vector]:
+    def _learn(self, kind: Kind, answers: Sequence[Vector | Exception], most: int) -> None:
+        # What was refused as a whole, and none of it by itself, was too much at once.
+        if not any(isinstance(answer, Exception) for answer in answers):
+            self._on_batch_limit(kind, most)
+
+    async def _repeated(self, request: Request, texts: list[str]) -> Sequence[Vector]:
         loop = asyncio.get_running_loop()
-        until = loop.time() + self._timeout
-        for repeat in range(repeats + 1):
+        for repeat in range(request.repeats + 1):
             tokens = sum(len(text.encode("utf-8", "replace")) for text in texts) // BYTES_A_TOKEN + 1
-            await self._limit.take(tokens, urgent=kind == "query", within=max(0.0, until - loop.time()))
+            left = max(0.0, request.until - loop.time())
+            await self._limit.take(tokens, urgent=request.kind == "query", within=left)
+            request.begun()
             try:
-                return await self._embed(kind, texts)
+                return await self._embed(request.kind, texts)
             except Exception as error:
-                if repeat == repeats or not is_repeatable(error):
+                if repeat == request.repeats or not is_repeatable(error):
                     raise
                 pause = pause_before_repeat(error, repeat)
-                if pause >= until - loop.time():
+                if pause >= request.until - loop.time():
                     raise
             self.retried += 1
             await asyncio.sleep(pause)

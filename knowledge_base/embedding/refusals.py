@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from email.utils import parsedate_to_datetime
@@ -95,16 +96,19 @@ def _retry_after(error: BaseException) -> float | None:
     headers: Any = getattr(getattr(error, "response", None), "headers", None)
     if headers is None:
         return None
-    written = headers.get("retry-after-ms")
-    try:
-        if written is not None:
-            seconds = float(written) / 1000
-        elif (written := headers.get("retry-after")) is None:
-            return None
-        elif written.strip()[:1].isdigit():
-            seconds = float(written)
-        else:
-            seconds = parsedate_to_datetime(written).timestamp() - time.time()
-    except (ValueError, TypeError, OverflowError):
+    milliseconds = _seconds(headers.get("retry-after-ms"))
+    seconds = _seconds(headers.get("retry-after")) if milliseconds is None else milliseconds / 1000
+    return None if seconds is None else min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
+
+
+def _seconds(written: str | None) -> float | None:
+    if written is None:
         return None
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER) if seconds == seconds else None
+    try:
+        seconds = float(written)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(written).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return None if math.isnan(seconds) else seconds

@@ -31,6 +31,9 @@ KEPT_FREE_FOR_QUERIES = 5
 QUERIES_FOR_EACH_PASSAGE = 4
 """So many times more queries than passages are cached: the vectors of passages stand in the index."""
 
+LOCAL_QUERIES = 4
+"""Times its own batch that a model on this machine is given queries at once."""
+
 PROBE = "ready?"
 """A text that every model can embed."""
 
@@ -232,11 +235,15 @@ class EmbeddingService:
         kept_free = max(1, at_once // KEPT_FREE_FOR_QUERIES) if at_once > 1 else 0
         most = at_once if loaded.awaits else settings.threads
         batch = min(settings.batch_size, loaded.batch or settings.batch_size)
+        computes = not loaded.awaits
+        # A model on this machine puts those of like length together, the better the more there are.
+        together = LOCAL_QUERIES * batch if loaded.is_local else batch
         dispatcher = Dispatcher(
             self._send,
             self._breaker,
-            queries=TextLane(min(at_once, most), batch if loaded.takes_queries_together else 1),
-            passages=TextLane(min(at_once - kept_free, most), batch),
+            queries=TextLane(min(at_once, most), together if loaded.takes_queries_together else 1, evenly=computes),
+            # Whoever stores something need not wait for its vectors, which follow.
+            passages=TextLane(min(at_once - kept_free, most), batch, evenly=computes, gives_up=True),
             at_once=at_once,
             # A model that computes here is done with one text before others have come to share its time.
             wait=settings.batch_wait if loaded.awaits else 0.0,
@@ -255,21 +262,22 @@ class EmbeddingService:
         return Engine(loaded, requests, dispatcher)
 
     async def _vectors(self, asked: Sequence[Asked]) -> list[PackedVector]:
+        # First, since while the model is being loaded others may have asked for the same.
+        engine = await self._ready()
         known = {one: vector for one in asked if (vector := self._caches[one.kind].get(one)) is not None}
         missing = [one for one in asked if one not in known]
         if missing:
-            engine = await self._ready()
             found = await engine.dispatcher.vectors(missing, self._timeout)
             known.update(zip(missing, found, strict=True))
         return [known[one] for one in asked]
 
-    async def _send(self, asked: Sequence[Asked]) -> Sequence[Outcome]:
+    async def _send(self, asked: Sequence[Asked], begun: Callable[[], None]) -> Sequence[Outcome]:
         engine = await self._ready()
         known = await self._known_elsewhere(engine, asked)
         missing = [one for one in asked if one not in known]
         made: list[Outcome] = []
         if missing:
-            made = await engine.requests.send(asked[0].kind, [one.text for one in missing])
+            made = await engine.requests.send(asked[0].kind, [one.text for one in missing], begun)
         fresh = {one: vector for one, vector in zip(missing, made, strict=True) if not isinstance(vector, Exception)}
         for one, vector in (known | fresh).items():
             if one.text != PROBE or one.namespace:

@@ -13,7 +13,8 @@ from redis.exceptions import RedisError
 
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.embedding.asked import Asked, PackedVector
-from knowledge_base.errors import KnowledgeBaseError
+from knowledge_base.embedding.vector_check import checked_vector
+from knowledge_base.errors import EmbeddingUnavailableError, KnowledgeBaseError
 from knowledge_base.keyspace import Keyspace
 
 logger = logging.getLogger(__name__)
@@ -96,4 +97,7 @@ def _decoded(value: str | None, digest: str, dimension: int) -> PackedVector | N
         vector.frombytes(base64.b64decode(value[DIGEST_CHARS + 1 :], validate=True))
     except (ValueError, binascii.Error):
         return None
-    return vector if len(vector) == dimension else None
+    try:
+        return checked_vector(vector, dimension)
+    except EmbeddingUnavailableError:
+        return None

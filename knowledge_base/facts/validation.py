@@ -43,11 +43,20 @@ def checked_text(field: str, value: Any, most: int) -> str:
         raise InvalidInputError(field, f"has {len(value)} characters, more than {most}", limit=most)
     if not value.strip():
         raise InvalidInputError(field, "must not be blank")
-    _refuse_unstorable(field, value)
+    refuse_unstorable(field, value)
     return value
 
 
-def _refuse_unstorable(field: str, value: str) -> None:
+def refuse_unstorable(field: str, value: str) -> None:
+    """Refuses a text that has characters which cannot be stored, or sent to a model.
+
+    Args:
+        field: The argument's name.
+        value: The text.
+
+    Raises:
+        InvalidInputError: It has NUL characters or lone surrogates.
+    """
     if "\x00" in value:
         raise InvalidInputError(field, "must not contain NUL characters")
     try:
@@ -185,7 +194,7 @@ class _MetadataCopier:
             unstorable = unstorable or not _is_plain(key)
         if unstorable:
             for key in values:
-                _refuse_unstorable("metadata", key)
+                refuse_unstorable("metadata", key)
         return {key: self._value(inner, depth + 1) for key, inner in values.items()}
 
     def _list(self, values: list[Any] | tuple[Any, ...], depth: int) -> list[Any]:
@@ -251,7 +260,7 @@ def _is_plain(text: str) -> bool:
 
 
 def _storable(text: str) -> str:
-    _refuse_unstorable("metadata", text)
+    refuse_unstorable("metadata", text)
     return str(text)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from knowledge_base.connection.admission import Admission
+from knowledge_base.connection.deadline import share_of_deadline
 from knowledge_base.errors import (
     FactNotFoundError,
     InvalidInputError,
@@ -24,6 +25,9 @@ from knowledge_base.index.indexer import Indexer, PassageSet
 from knowledge_base.index.schema import Generation
 from knowledge_base.settings import Limits, Timeouts
 from knowledge_base.types import Fact, StoreResult
+
+INDEXING_SHARE = 0.7
+"""Share of what is left of a call's budget for its vectors, so that it can still say what became of the fact."""
 
 RACES = 20
 """How often an update without an expected version is tried again when others were faster."""
@@ -109,13 +113,11 @@ class FactWriter:
             OverloadedError: Too many stores wait already, or its turn did not come in time.
             UnavailableError: Redis could not be reached; it may or may not be stored, and may be stored again.
         """
-        async with self.admission.place(self._timeouts.store):
-            return await self._store(draft, wait_indexed=wait_indexed)
-
-    async def _store(self, draft: FactDraft, *, wait_indexed: bool) -> StoreResult:
         generation = await self._indexer.generation(draft.namespace)
-        parts = await self._parts.make(draft.content, draft.metadata, draft.tags, draft.source, draft.principals)
-        stored = (await self._repository.store(generation, [(draft, parts)]))[0]
+        # No place is held while the model is waited for: others can be stored meanwhile, as slow as it may be.
+        async with self.admission.place(self._timeouts.store):
+            parts = await self._parts.make(draft.content, draft.metadata, draft.tags, draft.source, draft.principals)
+            stored = (await self._repository.store(generation, [(draft, parts)]))[0]
         if isinstance(stored, Exception):
             raise stored
         if stored.status != "success":
@@ -177,8 +179,7 @@ class FactWriter:
             OverloadedError: Too many stores wait already, or its turn did not come in time.
             UnavailableError: Redis could not be reached.
         """
-        async with self.admission.place(self._timeouts.update):
-            return await self._change(namespace, fact_id, change, principals, expected_version)
+        return await self._change(namespace, fact_id, change, principals, expected_version)
 
     async def _change(
         self,
@@ -216,14 +217,16 @@ class FactWriter:
             tags=old.tags if change.tags is None else list(change.tags),
             source=old.source if change.source is None else change.source,
         )
-        parts = await self._parts.make(content, new.metadata, new.tags, new.source, new.principals, cut=changed)
+        async with self.admission.place(self._timeouts.update):
+            parts = await self._parts.make(content, new.metadata, new.tags, new.source, new.principals, cut=changed)
         written: PassageSet | None = None
         if changed:
             new = new._replace(revision=revision(old.version + 1, parts.digest, len(parts.passages)))
             written = PassageSet(old.fact_id, new.revision, parts.passages)
             await self._embed_ahead(generation, written)
         try:
-            stored = await self._repository.update(generation, old, new, parts, principals)
+            async with self.admission.place(self._timeouts.update):
+                stored = await self._repository.update(generation, old, new, parts, principals)
         except (VersionConflictError, FactNotFoundError):
             if written is not None:
                 await self._indexer.settle(generation, [written])
@@ -242,14 +245,16 @@ class FactWriter:
         # The old content stays searchable by meaning until the new one is. Without a model there is no point in
         # waiting: the new content is found by words at once and its vectors follow.
         try:
-            await self._indexer.embed_ahead(generation, passages)
+            async with share_of_deadline("embedding the new content", INDEXING_SHARE):
+                await self._indexer.embed_ahead(generation, passages)
         except UnavailableError:
             return
 
     async def _index_now(self, generation: Generation, draft: FactDraft, parts: FactParts) -> bool:
         indexed = False
         try:
-            (indexed,) = await self._indexer.index(generation, [first_passages(draft, parts)])
+            async with share_of_deadline("indexing", INDEXING_SHARE):
+                (indexed,) = await self._indexer.index(generation, [first_passages(draft, parts)])
         except UnavailableError:
             return False
         finally:

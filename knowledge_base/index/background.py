@@ -50,6 +50,9 @@ CANCELLATIONS = 4
 MOST_BACKOFF = 15.0
 """Longest pause in seconds after a failure."""
 
+MOST_BACKOFF_OPEN = 2.0
+"""The longest while a circuit is open."""
+
 
 class BackgroundIndexer:
     """One task that gives vectors to whatever waits for them, in any namespace.
@@ -137,17 +140,18 @@ class BackgroundIndexer:
                     await self._release_left()
 
     async def _run(self) -> None:
-        failures = 0
+        failures, pause = 0, 0.0
         with job():
             while True:
                 try:
                     await self._work()
-                    failures = 0
+                    failures, pause = 0, 0.0
                 except Exception as error:  # noqa: BLE001 - see below
                     # The task must outlive whatever the model or the driver comes up with; texts may quote content.
                     failures += 1
                     self._log(error, failures)
-                await self._pause(failures)
+                    pause = _backoff(failures, error)
+                await self._pause(pause)
 
     def _log(self, error: Exception, failures: int) -> None:
         self._failure = type(error).__name__
@@ -155,10 +159,10 @@ class BackgroundIndexer:
         level, event = (logging.INFO, "indexing waits") if is_ours else (logging.ERROR, "indexing failed")
         logger.log(level, event, extra={"reason": self._failure, "failures": failures})
 
-    async def _pause(self, failures: int) -> None:
+    async def _pause(self, seconds: float) -> None:
         assert self._wake is not None
-        if failures:
-            await asyncio.sleep(_backoff(failures))
+        if seconds:
+            await asyncio.sleep(seconds)
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(IDLE_SECONDS):
@@ -185,7 +189,7 @@ class BackgroundIndexer:
                     self._resting.pop(work.namespace, None)
                     done += 1
                 except Exception as error:  # noqa: BLE001 - one namespace must not hold up the others
-                    self._let_rest(work.namespace)
+                    self._let_rest(work.namespace, error)
                     failure = error
             due = busy
         if failure is None and not self._resting:
@@ -198,9 +202,9 @@ class BackgroundIndexer:
     def _is_resting(self, namespace: str) -> bool:
         return time.monotonic() < self._resting.get(namespace, (0.0, 0))[0]
 
-    def _let_rest(self, namespace: str) -> None:
+    def _let_rest(self, namespace: str, error: Exception) -> None:
         failures = self._resting.get(namespace, (0.0, 0))[1] + 1
-        self._resting[namespace] = (time.monotonic() + _backoff(failures), failures)
+        self._resting[namespace] = (time.monotonic() + _backoff(failures, error), failures)
 
     async def _next_namespaces(self, first: Sequence[str]) -> list[str]:
         if not self._unseen:
@@ -219,7 +223,7 @@ class BackgroundIndexer:
                 await self._pending.release(namespace, fact_ids)
             except ResponseError as error:
                 # They are on record, and are taken when their lease ends.
-                self._let_rest(namespace)
+                self._let_rest(namespace, error)
                 self._log(error, failures=1)
             except BaseException:
                 self.leave(namespace, list(fact_ids))
@@ -318,6 +322,10 @@ class BackgroundIndexer:
         return sets
 
 
-def _backoff(failures: int) -> float:
+def _backoff(failures: int, error: Exception) -> float:
     # Jitter, so that processes which failed together do not come back together.
-    return min(MOST_BACKOFF, 0.5 * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+    jitter = random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+    if isinstance(error, CircuitOpenError):
+        # Somebody else's probe may close it any moment, and to ask again costs next to nothing.
+        return min(MOST_BACKOFF_OPEN, max(0.1, error.retry_after)) * jitter
+    return min(MOST_BACKOFF, 0.5 * 2.0 ** min(failures, 10)) * jitter

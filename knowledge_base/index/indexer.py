@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from knowledge_base.connection.admission import Admission
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.connection.scripts import Call, LuaScript
+from knowledge_base.connection.workload import in_job
 from knowledge_base.embedding.service import EmbeddingService
 from knowledge_base.errors import IndexMismatchError
 from knowledge_base.index.generations import Generations
@@ -36,6 +38,8 @@ class Indexer:
         embedding: Makes the vectors.
         vectors: Writes them.
         pending: The record of what waits for vectors.
+        inserts: Inserts under way at once, those of jobs apart; the others wait.
+        insert_timeout: Seconds that an insert waits for its turn at most.
     """
 
     def __init__(
@@ -45,12 +49,17 @@ class Indexer:
         embedding: EmbeddingService,
         vectors: VectorIndex,
         pending: PendingFacts,
+        *,
+        inserts: int,
+        insert_timeout: float,
     ) -> None:
         self._manager = manager
         self._generations = generations
         self._embedding = embedding
         self._vectors = vectors
         self._pending = pending
+        self._inserts = {is_job: Admission("the index", inserts) for is_job in (False, True)}
+        self._insert_timeout = insert_timeout
         self._settle = LuaScript("knowledge_base.index", "settle", repeatable=True)
 
     async def generation(self, namespace: str) -> Generation:
@@ -149,7 +158,8 @@ class Indexer:
                 given = f"{generation.model}/{len(vectors[0])}"
                 raise IndexMismatchError(generation.namespace, given, generation.identity)
             rows = [EmbeddedPassage(*row) for row in zip(names[some], texts[some], vectors, strict=True)]
-            await self._vectors.insert(generation, rows)
+            async with self._inserts[in_job()].place(self._insert_timeout):
+                await self._vectors.insert(generation, rows)
 
     async def _have_vectors(self, generation: Generation, names: Sequence[PartName]) -> list[bool]:
         client = await self._manager.main()

@@ -24,7 +24,7 @@ logging.getLogger("redisvl.index.index").setLevel(logging.CRITICAL)
 
 DISTANCE = "distance"
 
-Found: TypeAlias = list[tuple[str, float]]
+Found: TypeAlias = tuple[list[str], list[float]]
 """Keys and similarities."""
 
 
@@ -160,11 +160,11 @@ def retrieve(
     for command in commands:
         pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
     replies = pipeline.execute(raise_on_error=False)
-    return [reply if isinstance(reply, redis.RedisError) else _pairs(result_of(reply)) for reply in replies]
+    return [reply if isinstance(reply, redis.RedisError) else _found(result_of(reply)) for reply in replies]
 
 
-def _pairs(found: VectorStoreQueryResult) -> Found:
-    return list(zip(found.ids or [], found.similarities or [], strict=True))
+def _found(result: VectorStoreQueryResult) -> Found:
+    return result.ids or [], result.similarities or []
 
 
 def _schema(generation: Generation) -> IndexSchema:

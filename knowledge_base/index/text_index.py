@@ -9,10 +9,10 @@ from redis.exceptions import ResponseError
 
 from knowledge_base.connection.manager import AsyncRedisManager, PoolName
 from knowledge_base.errors import KnowledgeBaseError, UnavailableError
+from knowledge_base.index.candidate import Candidates
 from knowledge_base.index.generations import Generations, is_missing_index
 from knowledge_base.index.schema import POSITION_FIELD, SEQ_FIELD, Generation
 from knowledge_base.index.text_query import bm25_query
-from knowledge_base.index.vector_index import Candidate
 from knowledge_base.keyspace import PartName
 
 MOST_RESULTS = 1_000_000
@@ -31,7 +31,7 @@ class TextIndex:
         self._manager = manager
         self._generations = generations
 
-    async def ranked(self, generation: Generation, stems: dict[str, int], scope: str, top_k: int) -> list[Candidate]:
+    async def ranked(self, generation: Generation, stems: dict[str, int], scope: str, top_k: int) -> Candidates:
         """Returns the sections that hold some words, by BM25, best first.
 
         Args:
@@ -44,7 +44,7 @@ class TextIndex:
             UnavailableError: Redis could not be reached, or not in time.
         """
         if not stems:
-            return []
+            return Candidates([], 0, [])
         query = bm25_query(stems, scope)
         arguments: list[str | int] = [
             query,
@@ -58,8 +58,7 @@ class TextIndex:
             min(top_k, MOST_RESULTS),
         ]
         reply = await self._search(generation, arguments, "search")
-        skipped = len(generation.section_prefix) + 1
-        return [Candidate(key[skipped:], float(score)) for key, score in zip(reply[1::2], reply[2::2], strict=True)]
+        return Candidates(reply[1::2], len(generation.section_prefix) + 1, list(map(float, reply[2::2])))
 
     async def newest(self, generation: Generation, query: str, offset: int, limit: int) -> list[str]:
         """Returns the facts of matching sections, newest first.

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import redis
 from redis.exceptions import ResponseError
@@ -18,6 +18,7 @@ from knowledge_base.embedding.asked import Vector
 from knowledge_base.embedding.service import EmbeddingService
 from knowledge_base.errors import KnowledgeBaseError, UnavailableError
 from knowledge_base.heavy_imports import import_heavy
+from knowledge_base.index.candidate import Candidates
 from knowledge_base.index.generations import Generations, is_missing_index
 from knowledge_base.index.schema import Generation
 from knowledge_base.keyspace import PartName
@@ -43,6 +44,10 @@ class EmbeddedPassage(NamedTuple):
     vector: Vector
 
 
+Nearest: TypeAlias = tuple[list[str], list[float]]
+"""The keys of passages and their cosine similarities, best first."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class VectorQuery:
     """What one search asks for."""
@@ -51,24 +56,6 @@ class VectorQuery:
     vector: Sequence[float]
     scope: str
     top_k: int
-
-
-class Candidate(NamedTuple):
-    """A passage or section that a retriever found, and the score it gave."""
-
-    node_id: str
-    """Its ``PartName`` as text: a search has hundreds of them, and looks at few."""
-    score: float
-
-    @property
-    def name(self) -> PartName:
-        """Whose it is, of which revision, and its place there."""
-        return PartName.parse(self.node_id)
-
-    @property
-    def owner(self) -> str:
-        """The fact and revision that it is a part of."""
-        return self.node_id.rpartition(":")[0]
 
 
 class VectorIndex:
@@ -98,7 +85,7 @@ class VectorIndex:
         self._lock = threading.Lock()
         self._timeout = timeout
         # The server answers one query after another, so that more round trips at a time would only wait there.
-        self._lane: Lane[VectorQuery, list[tuple[str, float]]] = Lane(QUERY_THREADS, QUERIES_TOGETHER)
+        self._lane: Lane[VectorQuery, Nearest] = Lane(QUERY_THREADS, QUERIES_TOGETHER)
         self._queries = Batcher(
             QUERY_STEP,
             self._send,
@@ -130,7 +117,7 @@ class VectorIndex:
 
         await self._in_thread("LlamaIndex insert", generation, work)
 
-    async def query(self, generation: Generation, vector: Sequence[float], scope: str, top_k: int) -> list[Candidate]:
+    async def query(self, generation: Generation, vector: Sequence[float], scope: str, top_k: int) -> Candidates:
         """Returns the nearest passages, best first.
 
         Args:
@@ -155,25 +142,26 @@ class VectorIndex:
                 if is_missing_index(again):
                     raise UnavailableError("the search index has vanished once more; retry in a moment") from again
                 raise
-        skipped = len(generation.passage_prefix) + 1
-        return [Candidate(key[skipped:], score) for key, score in found]
+        keys, similarities = found
+        return Candidates(keys, len(generation.passage_prefix) + 1, similarities)
 
     async def close(self) -> None:
         """Ends the queries that are under way."""
         await self._queries.close()
 
-    async def _found(self, query: VectorQuery) -> list[tuple[str, float]]:
+    async def _found(self, query: VectorQuery) -> Nearest:
         return (await self._queries.results(self._lane, [query], self._timeout))[0]
 
-    async def _send(self, queries: Sequence[VectorQuery]) -> Sequence[list[tuple[str, float]] | Exception]:
+    async def _send(self, queries: Sequence[VectorQuery], begun: Callable[[], None]) -> Sequence[Nearest | Exception]:
         model = (await self._embedding.load()).model
+        begun()
 
-        def run(client: redis.Redis) -> list[list[tuple[str, float]] | Exception]:
+        def run(client: redis.Redis) -> list[Nearest | Exception]:
             asked = [
                 (self._opened(query.generation, client, model), query.vector, query.scope, query.top_k)
                 for query in queries
             ]
-            found: list[list[tuple[str, float]] | Exception] = _passage_store().retrieve(client, asked)
+            found: list[Nearest | Exception] = _passage_store().retrieve(client, asked)
             return found
 
         return [_told(outcome) for outcome in await self._attempt(QUERY_STEP, run)]
@@ -222,7 +210,7 @@ class VectorIndex:
             raise
 
 
-def _told(outcome: list[tuple[str, float]] | Exception) -> list[tuple[str, float]] | Exception:
+def _told(outcome: Nearest | Exception) -> Nearest | Exception:
     if isinstance(outcome, Exception):
         return translated(outcome, QUERY_STEP) or outcome
     return outcome

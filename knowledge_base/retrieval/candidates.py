@@ -12,13 +12,14 @@ from knowledge_base.connection.deadline import share_of_deadline
 from knowledge_base.embedding.service import EmbeddingService
 from knowledge_base.errors import UnavailableError
 from knowledge_base.index.analysis import Analyzer
+from knowledge_base.index.candidate import Candidates
 from knowledge_base.index.filters import FilterCompiler
 from knowledge_base.index.generations import Generations
 from knowledge_base.index.schema import Generation
 from knowledge_base.index.text_index import TextIndex
 from knowledge_base.index.text_query import telling_stems
 from knowledge_base.index.timeout_policy import TimeoutPolicy
-from knowledge_base.index.vector_index import Candidate, VectorIndex
+from knowledge_base.index.vector_index import VectorIndex
 from knowledge_base.types import SearchMode
 
 
@@ -54,7 +55,7 @@ class Found(NamedTuple):
     """What the retrievers found."""
 
     generation: Generation | None
-    retrieved: dict[str, list[Candidate]]
+    retrieved: dict[str, Candidates]
     """By retriever, best first: "text" finds sections, "vector" finds passages."""
     degraded: list[str]
     """Retrievers of a hybrid search that could not answer."""
@@ -146,7 +147,7 @@ class CandidateFinder:
         complete = cuts_after is None or max(lasted, default=0.0) < cuts_after
         return Found(generation, retrieved, degraded, complete, prepared.vector)
 
-    async def by_words(self, generation: Generation, query: str, scope: str, depth: int) -> list[Candidate]:
+    async def by_words(self, generation: Generation, query: str, scope: str, depth: int) -> Candidates:
         """Returns the sections that hold some of a query's words, best first.
 
         Args:
@@ -169,7 +170,7 @@ class CandidateFinder:
 
     async def _retrieve(
         self, generation: Generation, prepared: PreparedQuery, depth: int, lasted: list[float]
-    ) -> tuple[dict[str, list[Candidate]], list[str]]:
+    ) -> tuple[dict[str, Candidates], list[str]]:
         query, scope, vector = prepared.query, prepared.scope, prepared.vector
         if prepared.mode == "vector":
             assert vector is not None
@@ -183,7 +184,7 @@ class CandidateFinder:
             self._by_meaning_in_time(generation, vector, scope, depth, lasted),
             return_exceptions=True,
         )
-        retrieved: dict[str, list[Candidate]] = {}
+        retrieved: dict[str, Candidates] = {}
         failed: dict[str, UnavailableError] = {}
         for name, answer in zip(("text", "vector"), answers, strict=True):
             if isinstance(answer, UnavailableError):
@@ -198,13 +199,13 @@ class CandidateFinder:
 
     async def _by_meaning_in_time(
         self, generation: Generation, vector: Sequence[float], scope: str, depth: int, lasted: list[float]
-    ) -> list[Candidate]:
+    ) -> Candidates:
         async with share_of_deadline("searching by meaning", self._vector_share):
             return await self._by_meaning(generation, vector, scope, depth, lasted)
 
     async def _by_meaning(
         self, generation: Generation, vector: Sequence[float], scope: str, depth: int, lasted: list[float]
-    ) -> list[Candidate]:
+    ) -> Candidates:
         asked = time.monotonic()
         found = await self._vectors.query(generation, vector, scope, depth)
         lasted.append(time.monotonic() - asked)
@@ -212,7 +213,7 @@ class CandidateFinder:
 
     async def _by_words(
         self, generation: Generation, query: str, scope: str, depth: int, lasted: list[float]
-    ) -> list[Candidate]:
+    ) -> Candidates:
         stems = telling_stems(self._analyzer.query_stems(query), self._query_terms, scope)
         asked = time.monotonic()
         found = await self._texts.ranked(generation, stems, scope, depth)

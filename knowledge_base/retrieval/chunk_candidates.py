@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, TypeAlias
 from knowledge_base.facts.draft import passage_count
 from knowledge_base.heavy_imports import import_heavy
 from knowledge_base.index.analysis import Analyzer
+from knowledge_base.index.candidate import Candidate
 from knowledge_base.index.passages import passages_of_section
-from knowledge_base.index.vector_index import Candidate
 from knowledge_base.keyspace import PartName
 
 NUMBER = "<f4"

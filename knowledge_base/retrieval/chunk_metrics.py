@@ -26,7 +26,7 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measures what is done inside.
+        """Measures what is done inside, together with what was done before under the same name.
 
         Args:
             name: The stage.
@@ -35,7 +35,7 @@ class Stages:
         try:
             yield
         finally:
-            self.lasted[name] = (time.monotonic() - began) * 1000
+            self.lasted[name] = self.lasted.get(name, 0.0) + (time.monotonic() - began) * 1000
 
 
 def histogram(similarities: Sequence[float]) -> list[int]:

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 from knowledge_base.connection.admission import Admission
 from knowledge_base.connection.workload import WorkloadThreads
 from knowledge_base.facts.records import FactRecord
+from knowledge_base.index.candidate import Candidates
 from knowledge_base.index.schema import Generation
 from knowledge_base.retrieval.candidates import CandidateFinder, Found, SearchRequest
 from knowledge_base.retrieval.chunk_candidates import PassageCandidate, PassageRanking, expanded
@@ -26,8 +27,13 @@ COMPARED_SECTIONS = 5
 PASSAGES_BY_WORDS = 40
 """So many passages found by words are ranked, or twice as many as are wanted; more find nothing better."""
 
+ATTEMPTS = 2
+"""Searches until something is chosen of what was found: all of it may have been changed just then."""
+
 READ_AT_LEAST = 8
 """Passages that are read and offered together."""
+
+NOTHING = Candidates([], 0, [])
 
 RANKING_SECONDS = 5.0
 CHOOSING_SECONDS = 10.0
@@ -106,15 +112,19 @@ class ChunkRetriever:
         with stages.stage("waiting"):
             await self._admission.enter(wait)
         try:
-            with stages.stage("searching"):
-                found = await self._finder.find(prepared, max(self._settings.candidates, 2 * config.max_chunks))
-            with stages.stage("ranking"):
-                candidates = await self._ranked(request.query, found, config)
-            similar = [one for one in candidates if one.similarity >= config.similarity_threshold]
-            selection = ChunkSelection(config, (cost_of or _content_cost)(count))
+            for _ in range(ATTEMPTS):
+                with stages.stage("searching"):
+                    found = await self._finder.find(prepared, max(self._settings.candidates, 2 * config.max_chunks))
+                with stages.stage("ranking"):
+                    candidates = await self._ranked(request.query, found, config)
+                similar = [one for one in candidates if one.similarity >= config.similarity_threshold]
+                selection = ChunkSelection(config, (cost_of or _content_cost)(count))
+                with stages.stage("choosing"):
+                    if found.generation is not None:
+                        await self._choose(found.generation, request, similar, selection, config)
+                if not similar or selection.refused or not selection.is_empty:
+                    break
             with stages.stage("choosing"):
-                if found.generation is not None:
-                    await self._choose(found.generation, request, similar, selection, config)
                 chunks, results = await self._threads.to_thread(
                     _finished, selection, count, step="merging passages", limit=CHOOSING_SECONDS
                 )
@@ -129,8 +139,8 @@ class ChunkRetriever:
     async def _ranked(self, query: str, found: Found, config: RetrievalConfig) -> list[PassageCandidate]:
         if found.generation is None:
             return []
-        nearest = found.retrieved.get("vector", [])
-        sections = expanded(found.retrieved.get("text", []), max(PASSAGES_BY_WORDS, 2 * config.max_chunks))
+        nearest = found.retrieved.get("vector", NOTHING)
+        sections = expanded(found.retrieved.get("text", NOTHING), max(PASSAGES_BY_WORDS, 2 * config.max_chunks))
         near = {candidate.node_id for candidate in nearest}
         only_by_words = {name for section in sections for name in section if name.node_id not in near}
         several = [section for section in sections if len(section) > 1]

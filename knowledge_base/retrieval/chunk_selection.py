@@ -90,6 +90,11 @@ class ChunkSelection:
         """Passages that did not fit into the budget."""
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing was chosen."""
+        return not self._chosen
+
+    @property
     def is_full(self) -> bool:
         """Whether as many passages are chosen as are wanted."""
         return len(self._chosen) >= self._config.max_chunks

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, get_args
 
 from knowledge_base.errors import InvalidInputError
+from knowledge_base.facts.validation import refuse_unstorable
 from knowledge_base.index.analysis import UNSPACED_RUNS
 from knowledge_base.index.stop_words import BY_LANGUAGE
 from knowledge_base.settings import Limits
@@ -87,6 +88,7 @@ def _checked_message(field: str, value: Any, limits: Limits) -> ChatMessage:
             f"has {len(content)} characters, more than {limits.content_chars}",
             limit=limits.content_chars,
         )
+    refuse_unstorable(f"{field}.content", content)
     return {"role": role, "content": content}
 
 

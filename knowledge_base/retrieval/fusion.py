@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from knowledge_base.index.vector_index import Candidate
+from knowledge_base.index.candidate import Candidate, Candidates
 
 BM25_MIDPOINT = 10.0
 """The BM25 score that counts as 0.5 where words alone are searched."""
@@ -27,15 +27,21 @@ class Ranking:
     Args:
         owners: Each fact and revision, best first.
         scores: Their scores.
-        best: For each retriever, the best candidate by owner.
+        retrieved: For each retriever, its candidates.
+        owned: For each retriever, the owners of its candidates.
     """
 
     def __init__(
-        self, owners: Sequence[str], scores: Sequence[float], best: Mapping[str, Mapping[str, Candidate]]
+        self,
+        owners: Sequence[str],
+        scores: Sequence[float],
+        retrieved: Mapping[str, Sequence[Candidate]],
+        owned: Mapping[str, Sequence[str]],
     ) -> None:
         self._owners = owners
         self._scores = scores
-        self._best = best
+        self._retrieved = retrieved
+        self._owned = owned
 
     def __len__(self) -> int:
         return len(self._owners)
@@ -50,10 +56,11 @@ class Ranking:
             begin: The first place, from 0.
             end: The place after the last.
         """
+        places = {name: _first_places(owners) for name, owners in self._owned.items()}
         ranked = []
         for owner, score in zip(self._owners[begin:end], self._scores[begin:end], strict=True):
             fact_id, _, revision = owner.rpartition(":")
-            found = {name: kept[owner] for name, kept in self._best.items() if owner in kept}
+            found = {name: self._retrieved[name][first[owner]] for name, first in places.items() if owner in first}
             ranked.append(Ranked(fact_id, revision, score, found))
         return ranked
 
@@ -64,26 +71,13 @@ class Ranking:
             score: From 0 to 1.
         """
         count = bisect_right(self._scores, -score, key=lambda one: -one)
-        return Ranking(self._owners[:count], self._scores[:count], self._best)
+        return Ranking(self._owners[:count], self._scores[:count], self._retrieved, self._owned)
 
 
-def best_of_each_fact(candidates: Sequence[Candidate]) -> dict[str, Candidate]:
-    """Keeps the best part of each fact and revision.
-
-    Args:
-        candidates: Best first.
-
-    Returns:
-        The best candidates by owner, best first.
-    """
-    kept: dict[str, Candidate] = {}
-    for candidate in candidates:
-        kept.setdefault(candidate[0].rpartition(":")[0], candidate)
-    return kept
-
-
-def reciprocal_rank_fusion(retrieved: Mapping[str, Sequence[Candidate]], k: int) -> Ranking:
+def reciprocal_rank_fusion(retrieved: Mapping[str, Candidates], k: int) -> Ranking:
     """Fuses rankings; a fact gets the sum of 1 / (k + rank), divided by what first place everywhere would give.
+
+    Only the best part of each fact and revision takes a rank.
 
     Source: Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms Condorcet and individual rank learning
     methods", SIGIR 2009.
@@ -96,32 +90,45 @@ def reciprocal_rank_fusion(retrieved: Mapping[str, Sequence[Candidate]], k: int)
     Returns:
         The facts, best first.
     """
-    best = {retriever: best_of_each_fact(candidates) for retriever, candidates in retrieved.items()}
+    owned = {retriever: candidates.owners for retriever, candidates in retrieved.items()}
     sums: dict[str, float] = {}
-    for kept in best.values():
-        for rank, owner in enumerate(kept, start=1):
+    for owners in owned.values():
+        for rank, owner in enumerate(dict.fromkeys(owners), start=1):
             sums[owner] = sums.get(owner, 0.0) + 1.0 / (k + rank)
     most = len(retrieved) / (k + 1)
     # Equal sums stay in the order in which they came up.
-    owners = sorted(sums, key=sums.__getitem__, reverse=True)
-    return Ranking(owners, [sums[owner] / most for owner in owners], best)
+    ranked = sorted(sums, key=sums.__getitem__, reverse=True)
+    return Ranking(ranked, [sums[owner] / most for owner in ranked], retrieved, owned)
 
 
-def by_similarity(candidates: Sequence[Candidate]) -> Ranking:
+def by_similarity(candidates: Candidates) -> Ranking:
     """Ranks the vector retriever's candidates by their cosine similarity, cut to 0 and 1.
 
     Args:
         candidates: Best first.
     """
-    kept = best_of_each_fact(candidates)
-    return Ranking(list(kept), [min(1.0, max(0.0, one.score)) for one in kept.values()], {"vector": kept})
+    return _by_score("vector", candidates, lambda similarity: min(1.0, max(0.0, similarity)))
 
 
-def by_words(candidates: Sequence[Candidate]) -> Ranking:
+def by_words(candidates: Candidates) -> Ranking:
     """Ranks the text retriever's candidates by BM25, pressed between 0 and 1.
 
     Args:
         candidates: Best first.
     """
-    kept = best_of_each_fact(candidates)
-    return Ranking(list(kept), [one.score / (one.score + BM25_MIDPOINT) for one in kept.values()], {"text": kept})
+    return _by_score("text", candidates, lambda score: score / (score + BM25_MIDPOINT))
+
+
+def _by_score(retriever: str, candidates: Candidates, pressed: Callable[[float], float]) -> Ranking:
+    owners = candidates.owners
+    first = _first_places(owners)
+    scores = [pressed(candidates.scores[place]) for place in first.values()]
+    return Ranking(list(first), scores, {retriever: candidates}, {retriever: owners})
+
+
+def _first_places(owners: Sequence[str]) -> dict[str, int]:
+    """Returns where each owner stands first, in the order in which they stand."""
+    places: dict[str, int] = {}
+    for place, owner in enumerate(owners):
+        places.setdefault(owner, place)
+    return places

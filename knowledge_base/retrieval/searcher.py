@@ -12,15 +12,19 @@ from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.connection.workload import WorkloadThreads
 from knowledge_base.facts.records import FactRecord
 from knowledge_base.facts.repository import FactRepository
+from knowledge_base.index.candidate import Candidates
 from knowledge_base.index.filters import FilterCompiler
 from knowledge_base.index.generations import Generations
 from knowledge_base.index.schema import Generation
-from knowledge_base.index.vector_index import Candidate
 from knowledge_base.retrieval.candidates import CandidateFinder, SearchRequest
 from knowledge_base.retrieval.fusion import Ranked, Ranking, by_similarity, by_words, reciprocal_rank_fusion
 from knowledge_base.retrieval.passage_reader import PassageReader
 from knowledge_base.settings import RetrievalSettings
 from knowledge_base.types import Fact, SearchHit, SearchMode, SearchResults
+
+NOTHING = Candidates([], 0, [])
+ATTEMPTS = 2
+"""Searches until something is shown of what was found: all of it may have been changed just then."""
 
 INLINE_CANDIDATES = 500
 """So many candidates are ranked on the event loop; more, which take it milliseconds, in a thread."""
@@ -82,11 +86,14 @@ class Searcher:
         started = time.monotonic()
         prepared = await self._finder.prepare(request)
         async with self._admission.place(wait):
-            found = await self._finder.find(prepared, max(self._settings.candidates, 2 * request.top_k))
-            ranked = await self._ranked(request.mode, found.retrieved)
-            if request.min_score is not None:
-                ranked = ranked.at_least(request.min_score)
-            hits = [] if found.generation is None else await self._hits(found.generation, request, ranked)
+            for _ in range(ATTEMPTS):
+                found = await self._finder.find(prepared, max(self._settings.candidates, 2 * request.top_k))
+                ranked = await self._ranked(request.mode, found.retrieved)
+                if request.min_score is not None:
+                    ranked = ranked.at_least(request.min_score)
+                hits = [] if found.generation is None else await self._hits(found.generation, request, ranked)
+                if hits or not ranked:
+                    break
         return {
             "hits": hits,
             "mode": request.mode,
@@ -127,18 +134,18 @@ class Searcher:
         ]
         return current[offset:wanted]
 
-    async def _ranked(self, mode: SearchMode, retrieved: dict[str, list[Candidate]]) -> Ranking:
+    async def _ranked(self, mode: SearchMode, retrieved: dict[str, Candidates]) -> Ranking:
         if sum(map(len, retrieved.values())) <= INLINE_CANDIDATES:
             return self._rank(mode, retrieved)
         return await self._threads.to_thread(
             self._rank, mode, retrieved, step="ranking candidates", limit=RANKING_SECONDS
         )
 
-    def _rank(self, mode: SearchMode, retrieved: dict[str, list[Candidate]]) -> Ranking:
+    def _rank(self, mode: SearchMode, retrieved: dict[str, Candidates]) -> Ranking:
         if mode == "vector":
-            return by_similarity(retrieved.get("vector", []))
+            return by_similarity(retrieved.get("vector", NOTHING))
         if mode == "text":
-            return by_words(retrieved.get("text", []))
+            return by_words(retrieved.get("text", NOTHING))
         return reciprocal_rank_fusion(retrieved, self._settings.rrf_k)
 
     async def _hits(self, generation: Generation, request: SearchRequest, ranked: Ranking) -> list[SearchHit]:

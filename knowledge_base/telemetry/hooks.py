@@ -33,12 +33,25 @@ def add_listener(listener: Listener) -> None:
     Raises:
         InvalidInputError: It cannot be called, or has to be awaited.
     """
-    if not callable(listener):
-        raise InvalidInputError("listener", f"must be a function, not {type(listener).__name__}")
-    if inspect.iscoroutinefunction(listener):
-        raise InvalidInputError("listener", "must not be a coroutine function; start a task in it instead")
+    check_listener("listener", listener)
     if listener not in _listeners:
         _listeners.append(listener)
+
+
+def check_listener(field: str, listener: Any) -> None:
+    """Refuses what cannot be told at once.
+
+    Args:
+        field: The argument's name.
+        listener: What the caller passed.
+
+    Raises:
+        InvalidInputError: It cannot be called, or has to be awaited.
+    """
+    if not callable(listener):
+        raise InvalidInputError(field, f"must be a function, not {type(listener).__name__}")
+    if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(type(listener).__call__):
+        raise InvalidInputError(field, "must not be a coroutine function; start a task in it instead")
 
 
 def remove_listener(listener: Listener) -> None:
@@ -60,7 +73,18 @@ def emit(event: str, values: Mapping[str, Any]) -> None:
     """
     logger.debug("%s", event, extra={"event": event, "values": values})
     for listener in _listeners.copy():
-        try:
-            call_outside(listener, event, copy.deepcopy(dict(values)))
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - theirs; nobody here may suffer from it
-            logger.warning("a listener failed", extra={"event": event, "reason": type(error).__name__})
+        tell(listener, event, event, copy.deepcopy(dict(values)))
+
+
+def tell(listener: Callable[..., None], event: str, *arguments: Any) -> None:
+    """Calls a function of the user's; what it raises is logged.
+
+    Args:
+        listener: The function.
+        event: What it is told about, for the log.
+        *arguments: What it is called with.
+    """
+    try:
+        call_outside(listener, *arguments)
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - theirs; nobody here may suffer from it
+        logger.warning("a listener failed", extra={"event": event, "reason": type(error).__name__})

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PULSE = 0.005
 
+WITHIN = 10.0
+
 
 class LoopWatch:
     """Measures the longest time for which the event loop did not come round."""
@@ -99,23 +101,43 @@ async def test_more_callers_than_connections_are_all_served(open_kb: Any) -> Non
     assert all(0 < stats["pools"][name]["connections"] <= 4 for name in ("main", "search"))
 
 
-async def test_searches_beyond_the_queue_are_refused_at_once(open_kb: Any, stub_embedding: StubEmbedding) -> None:
+async def test_searches_beyond_the_queue_are_refused_at_once(open_kb: Any) -> None:
     kb = open_kb(limits=Limits(concurrent_searches=2, waiting_searches=3))
     await kb.store_fact("penguins swim")
-    stub_embedding.become("hanging")
-    searches = [asyncio.create_task(kb.search(f"penguins {number}")) for number in range(12)]
+    places = (await kb._services.start()).searches
+    for _ in range(2):
+        await places.enter(WITHIN)
+    searches = [asyncio.create_task(kb.search(f"penguins {number}")) for number in range(10)]
 
     await eventually(lambda: sum(search.done() for search in searches) >= 7)
     refused = [search.exception() for search in searches if search.done()]
     waiting = [search for search in searches if not search.done()]
-    stub_embedding.become("well")
+    for _ in range(2):
+        places.leave()
     served = await asyncio.gather(*waiting)
 
     assert len(refused) == 7
     for error in refused:
         assert isinstance(error, OverloadedError)
         assert error.retry_after > 0
-    assert [bool(result["hits"]) for result in served] == [True] * 5
+    assert [bool(result["hits"]) for result in served] == [True] * 3
+
+
+async def test_searches_whose_vectors_are_waited_for_take_no_places(
+    open_kb: Any, stub_embedding: StubEmbedding
+) -> None:
+    kb = open_kb(limits=Limits(concurrent_searches=1, waiting_searches=0))
+    await kb.store_fact("penguins swim")
+    stub_embedding.become("hanging")
+    waiting = asyncio.create_task(kb.search("penguins"))
+    await eventually(lambda: "penguins" in stub_embedding.queries)
+
+    by_words = await kb.search("penguins", mode="text")
+
+    assert by_words["hits"]
+    assert not waiting.done()
+    stub_embedding.become("well")
+    assert (await waiting)["degraded"] == []
 
 
 async def test_two_starts_at_once_are_one(open_kb: Any) -> None:

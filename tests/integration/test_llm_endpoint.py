@@ -158,6 +158,16 @@ async def test_refusals_of_a_request_open_no_circuit(
     assert answerer.breakers()[0]["failures"] == failures
 
 
+async def test_empty_answers_open_no_circuit(answerer: Answerer, endpoint: OpenAIEndpoint):
+    endpoint.answers += [""] * 2 * BREAKER.failures
+
+    for _ in range(2 * BREAKER.failures):
+        with pytest.raises(LLMUnavailableError, match="empty answer"):
+            await answerer.answer(question())
+
+    assert answerer.breakers()[0]["state"] == "closed"
+
+
 async def test_answer_that_breaks_off_is_no_answer(answerer: Answerer, endpoint: OpenAIEndpoint):
     endpoint.answers.append("Tea is at four, but only on days that do not end in y. [1]")
     endpoint.then("cut within")

@@ -183,7 +183,9 @@ def _stack(frame: FrameType | None) -> tuple[str, ...]:
     outermost_first = found[::-1]
     # What every stack begins with says nothing.
     starts = [at for at, one in enumerate(outermost_first) if "asyncio/events.py" in one]
-    return tuple(outermost_first[starts[-1] + 1 :] if starts else outermost_first)
+    after = outermost_first[starts[-1] + 1 :] if starts else outermost_first
+    # Between two callbacks there is nothing after it.
+    return tuple(after or outermost_first[-1:])
 
 
 def _short(filename: str) -> str:

@@ -72,7 +72,8 @@ class Workload:
     def callers(self) -> list[Turn]:
         """One turn of each everyday caller."""
         writers = [self._writer(f"writer-{number}") for number in range(3)]
-        return [*([self._search] * 4), *([self._read] * 2), *writers, self._expiring(), self._bulk, self._look]
+        readers = [*([self._search] * 4), *([self._read] * 2), *([self._prompt] * 2)]
+        return [*readers, *writers, self._expiring(), self._bulk, self._look]
 
     def big_callers(self) -> list[Turn]:
         """One turn of each caller who asks for as much as the limits allow."""
@@ -105,6 +106,12 @@ class Workload:
     async def _search(self) -> None:
         question, mode = random.choice(self._questions), random.choice(MODES)
         await self._call(f"search {mode}", self._kb.search(question, mode=mode))
+
+    async def _prompt(self) -> None:
+        earlier, question = random.choices(self._questions, k=2)
+        await self._call("retrieve_chunks_from_text", self._kb.retrieve_chunks_from_text(question))
+        context = self._kb.build_context(question, history=[{"role": "user", "content": earlier}])
+        await self._call("build_context", context)
 
     async def _read(self) -> None:
         kind = random.randrange(4)

@@ -130,6 +130,7 @@ class Requests:
         clock = asyncio.get_running_loop().time
         self.endpoint = ScriptedRequests()
         self.breaker = CircuitBreaker("embedding", BreakerSettings(failures=FAILURES, reset_after=RESET), clock=clock)
+        self.begun = 0
         self.learned: list[tuple[Kind, int]] = []
         self.requests = ModelRequests(
             loaded(self.endpoint, passages, dimension=dimension),
@@ -146,8 +147,11 @@ class Requests:
         """Returns what came of each text, vectors as lists."""
         return [
             list(outcome) if isinstance(outcome, array) else outcome
-            for outcome in await self.requests.send(kind, list(texts))
+            for outcome in await self.requests.send(kind, list(texts), self._begin)
         ]
+
+    def _begin(self) -> None:
+        self.begun += 1
 
     @property
     def failures(self) -> int:

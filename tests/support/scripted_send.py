@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 WITHIN = 10.0
@@ -85,8 +85,9 @@ class ScriptedSend:
             if not batch.outcomes.done():
                 batch.answer()
 
-    async def __call__(self, items: Sequence[Any]) -> Sequence[Any]:
+    async def __call__(self, items: Sequence[Any], begun: Callable[[], None]) -> Sequence[Any]:
         batch = Held(items)
+        begun()
         self.batches.append(batch)
         self._more.set()
         self.under_way += 1

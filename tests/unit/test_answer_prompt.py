@@ -21,6 +21,7 @@ KNOWN = range(1, 6)
         ("[0] [6] [99] [-1] [x] [] [1.5]", []),
         ("In [2024] it was 5.", []),
         ("Backwards [4-2]", []),
+        ("[0-9999]" * 20_000, [1, 2, 3, 4, 5]),
     ],
 )
 def test_numbers_in_brackets_are_citations(text: str, numbers: list[int]):

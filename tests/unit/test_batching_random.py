@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,11 +82,12 @@ class World:
         self.lanes: list[Lane[Any, Any]] = [Lane(AT_ONCE, BATCH), Lane(FOR_THE_SECOND, BATCH)]
         self.batcher = Batcher("the sink", self.send, self.lanes, at_once=AT_ONCE, wait=wait, most_waiting=4)
 
-    async def send(self, items: Sequence[Any]) -> Sequence[Any]:
+    async def send(self, items: Sequence[Any], begun: Callable[[], None]) -> Sequence[Any]:
         lane = items[0][0]
         sent = self.script.pop(0) if self.script else Sent(1.0, "answers", 0.0)
         self.under_way[lane] += 1
         self._look(items)
+        begun()
         try:
             await asyncio.sleep(sent.seconds)
         except asyncio.CancelledError:

@@ -92,7 +92,7 @@ async def test_callers_deadline_ends_the_wait_and_names_the_call(send: ScriptedS
 async def test_batch_is_free_of_the_deadline_of_whoever_came_first() -> None:
     deadlines: list[Deadline | None] = []
 
-    async def send(items: Sequence[str]) -> list[str | Exception]:
+    async def send(items: Sequence[str], _: Any) -> list[str | Exception]:
         deadlines.append(current_deadline())
         return list(items)
 

@@ -316,10 +316,9 @@ def test_caller_who_gave_up_on_a_call_from_before_does_not_count(breaker: Circui
 def test_caller_who_gives_up_on_the_probe_decides_it(breaker: CircuitBreaker, clock: Clock) -> None:
     fail(breaker, FAILURES)
     clock.pass_by(PAUSE)
-    before = breaker.epoch
 
     with breaker.attempt():
-        breaker.count_failure(before)
+        breaker.count_failure(breaker.epoch)
         assert state(breaker) == "open"
 
     assert breaker.stats()["retry_after"] == PAUSE
@@ -330,12 +329,12 @@ def test_caller_who_gives_up_on_the_probe_decides_it(breaker: CircuitBreaker, cl
 def test_only_the_first_caller_who_gives_up_on_the_probe_decides_it(breaker: CircuitBreaker, clock: Clock) -> None:
     fail(breaker, FAILURES)
     clock.pass_by(PAUSE)
-    before = breaker.epoch
     with breaker.attempt():
-        breaker.count_failure(before)
+        begun = breaker.epoch
+        breaker.count_failure(begun)
         clock.pass_by(4.0)
 
-        breaker.count_failure(before)
+        breaker.count_failure(begun)
 
     assert breaker.stats()["retry_after"] == pytest.approx(PAUSE - 4.0)
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import pytest
 
 from knowledge_base.index.analysis import Analyzer
+from knowledge_base.index.candidate import Candidate
 from knowledge_base.index.passages import SECTION_PASSAGES
-from knowledge_base.index.vector_index import Candidate
 from knowledge_base.keyspace import PartName
 from knowledge_base.retrieval.chunk_candidates import PassageRanking, StoredPassage, expanded
 

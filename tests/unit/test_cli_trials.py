@@ -167,6 +167,22 @@ def test_second_demo_stores_nothing_new(base: FakeBase, capsys: pytest.CaptureFi
     assert len(base.facts) == 240
 
 
+@pytest.mark.parametrize(("folders", "typed"), [([], "own/bin/kb"), (["other"], "own/bin/kb"), (["own/bin"], "kb")])
+def test_demo_names_the_command_as_the_shell_finds_it(
+    folders: list[str], typed: str, base: FakeBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    for folder in ("own/bin", "other"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "kb").touch(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", ":".join(str(tmp_path / folder) for folder in folders))
+    monkeypatch.setattr("sys.argv", ["own/bin/kb", "demo"])
+
+    main(["demo", "--questions", "1"])
+
+    assert f"Try next: {typed} search" in capsys.readouterr().out
+
+
 def test_demo_on_another_server_repeats_it_in_the_hint(base: FakeBase, capsys: pytest.CaptureFixture[str]):
     main(["demo", "--questions", "1", "--redis-url", "redis://:secret@one:1", "--namespace", "mine"])
 

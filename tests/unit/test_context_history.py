@@ -216,3 +216,11 @@ def test_endless_history_is_refused() -> None:
 
     with pytest.raises(InvalidInputError, match="more than 1000"):
         checked_history(endless(), Limits())
+
+
+@pytest.mark.parametrize("content", ["bad \ud800", "bad \x00"], ids=["lone surrogate", "NUL"])
+def test_message_that_cannot_be_sent_is_refused(content: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        checked_history([{"role": "user", "content": content}], Limits())
+
+    assert caught.value.field == "history[0].content"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -65,10 +65,10 @@ class Guarded:
                 await task
             await turns()
 
-    async def _guarded(self, asked: Sequence[Asked]) -> Sequence[Any]:
+    async def _guarded(self, asked: Sequence[Asked], begun: Callable[[], None]) -> Sequence[Any]:
         with self.breaker.attempt() as attempt:
             try:
-                answers = await self.send(asked)
+                answers = await self.send(asked, begun)
             except OSError:
                 attempt.failed()
                 raise
@@ -297,8 +297,8 @@ async def test_request_from_before_the_pause_does_not_hold_up_the_probe(guarded:
 
     assert len(await probe) == 1
     assert guarded.breaker.state == "closed"
-    guarded.send.release()
-    await task
+    with pytest.raises(UnavailableError, match="did not answer"):
+        await task
 
 
 async def test_probe_beside_stuck_requests_does_not_exceed_the_places(guarded: Guarded, clock: Clock) -> None:

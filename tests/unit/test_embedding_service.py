@@ -231,7 +231,7 @@ async def test_unusable_vectors_are_refused(
     model.then(answer)
 
     with pytest.raises(EmbeddingUnavailableError, match=says):
-        await new_embedding_service().embed_passages(["a", "b"])
+        await new_embedding_service(threads=1).embed_passages(["a", "b"])
 
 
 async def test_model_that_answers_nonsense_is_not_taken_for_a_dead_one(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from knowledge_base.connection.endpoint import SLACK, async_pool, thread_client
+from knowledge_base.connection.endpoint import async_pool, thread_client
 from knowledge_base.settings import Limits, Settings, Timeouts
 from tests.support.fake_redis import URL
 
@@ -24,8 +24,8 @@ def test_connections_have_timeouts_and_no_retries(make: Callable[[], Any]) -> No
 
     options = pool.connection_kwargs
 
-    # On the loop the guard ends a wait; a socket's own timeout comes after it. In threads there is no guard.
-    assert options["socket_timeout"] == (1.5 if pool is not made else 1.5 + SLACK)
+    # On the loop the guard ends a wait; in threads there is no guard.
+    assert options["socket_timeout"] == (1.5 if pool is not made else None)
     assert options["socket_connect_timeout"] == 0.5
     assert options["retry"]._retries == 0
     assert options["socket_keepalive"] is True
@@ -39,7 +39,7 @@ def test_unix_sockets_are_not_given_what_only_the_network_has() -> None:
     options = async_pool("unix:///run/redis.sock", BOUNDS, "main").connection_kwargs
 
     assert options["path"] == "/run/redis.sock"
-    assert options["socket_timeout"] == 1.5 + SLACK
+    assert options["socket_timeout"] is None
     assert not {"socket_connect_timeout", "socket_keepalive"} & set(options)
 
 

@@ -7,17 +7,24 @@ from typing import Any
 
 import pytest
 
-from knowledge_base.index.vector_index import Candidate
+from knowledge_base.index.candidate import Candidate, Candidates
 from knowledge_base.keyspace import PartName
-from knowledge_base.retrieval.fusion import (
-    Ranked,
-    best_of_each_fact,
-    by_similarity,
-    by_words,
-    reciprocal_rank_fusion,
-)
+from knowledge_base.retrieval import fusion
+from knowledge_base.retrieval.fusion import Ranked, Ranking
 
 K = 60
+
+
+def reciprocal_rank_fusion(retrieved: dict[str, list[Candidate]], k: int) -> Ranking:
+    return fusion.reciprocal_rank_fusion({name: Candidates.of(found) for name, found in retrieved.items()}, k)
+
+
+def by_similarity(candidates: list[Candidate]) -> Ranking:
+    return fusion.by_similarity(Candidates.of(candidates))
+
+
+def by_words(candidates: list[Candidate]) -> Ranking:
+    return fusion.by_words(Candidates.of(candidates))
 
 
 def candidate(fact_id: str, score: float = 0.5, position: int = 0, revision: str = "1-a-1") -> Candidate:
@@ -109,10 +116,10 @@ def test_best_part_of_each_fact_and_revision_is_kept_in_order() -> None:
         candidate("a", 0.5, 1),
     ]
 
-    kept = best_of_each_fact(parts)
+    kept = list(by_similarity(parts))
 
-    assert list(kept) == ["b:1-a-1", "a:1-a-1", "b:2-b-1"]
-    assert [item.name.position for item in kept.values()] == [1, 5, 1]
+    assert [(item.fact_id, item.revision) for item in kept] == [("b", "1-a-1"), ("a", "1-a-1"), ("b", "2-b-1")]
+    assert [item.found["vector"].name.position for item in kept] == [1, 5, 1]
 
 
 @pytest.mark.parametrize(("cosine", "score"), [(0.25, 0.25), (1.0000002, 1.0), (-0.3, 0.0), (0.0, 0.0)])

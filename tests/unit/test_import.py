@@ -14,7 +14,9 @@ import knowledge_base
 from knowledge_base import errors, settings, types
 
 HEAVY = {
+    "aiohttp",
     "fakeredis",
+    "httpx",
     "llama_index",
     "numpy",
     "onnxruntime",
@@ -22,6 +24,7 @@ HEAVY = {
     "redis",
     "redisvl",
     "rich",
+    "tiktoken",
     "tokenizers",
     "typer",
 }

@@ -106,7 +106,7 @@ def test_metadata_is_read_no_further_than_it_can_fit(kind: Callable[[], Any]) ->
 @pytest.mark.parametrize("value", ["é" * 65_536, ["é" * 65_536], {"é" * 65_536: 0}])
 def test_text_that_cannot_fit_is_not_encoded(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
     encoded: list[str] = []
-    monkeypatch.setattr(validation, "_refuse_unstorable", lambda field, text: encoded.append(text))
+    monkeypatch.setattr(validation, "refuse_unstorable", lambda field, text: encoded.append(text))
 
     assert refused({"n": value}).limit == 65_536
 

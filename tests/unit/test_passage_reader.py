@@ -11,8 +11,8 @@ import pytest
 from knowledge_base.connection.hashes import read_hash_groups
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.index.analysis import Analyzer
+from knowledge_base.index.candidate import Candidate
 from knowledge_base.index.schema import Generation
-from knowledge_base.index.vector_index import Candidate
 from knowledge_base.keyspace import PartName
 from knowledge_base.retrieval.fusion import Ranked
 from knowledge_base.retrieval.passage_reader import COMPARED_AT_ONCE, PassageReader

@@ -28,7 +28,8 @@ async def test_one_bad_text_fails_alone(status: int, count: int) -> None:
                 assert isinstance(outcome.__cause__, StatusError)
             else:
                 assert outcome == vector_for(text)
-        assert len(one.endpoint.requests) <= 2 * math.ceil(math.log2(count)) + 1
+        # Three more tell whether it is about the texts at all.
+        assert len(one.endpoint.requests) <= 2 * math.ceil(math.log2(count)) + 4
         assert one.learned == []
         assert one.failures == 0
 
@@ -95,3 +96,14 @@ def test_rate_limit_that_leaves_no_room_for_the_halves_does_not_count_against_th
         assert one.failures == 0
 
     instantly(test)
+
+
+async def test_endpoint_that_refuses_everything_is_not_asked_for_each_text() -> None:
+    one = Requests()
+    one.endpoint.judge = lambda _: StatusError(400)
+
+    outcomes = await one.send(*(f"text {number}" for number in range(32)))
+
+    assert [type(outcome) for outcome in outcomes] == [EmbeddingUnavailableError] * 32
+    assert len(one.endpoint.requests) == 3
+    assert one.learned == []

@@ -230,3 +230,32 @@ def test_repr_shows_no_secret(show: Any) -> None:
 )
 def test_redacted_url_names_the_server_only(url: str, shown: str) -> None:
     assert redacted_url(url) == shown
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("EMBEDDING__MODEL", "EMBEDDING__BASE_URL", "EMBEDDING__API_KEY", "EMBEDDING__DIMENSION"),
+        *("EMBEDDING__REQUESTS_PER_MINUTE", "EMBEDDING__TOKENS_PER_MINUTE"),
+        *("LLM__MODEL", "LLM__BASE_URL", "LLM__CONTEXT_WINDOW"),
+    ],
+)
+def test_variable_that_is_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"KB_{name}", " ")
+    part, _, setting = name.lower().partition("__")
+
+    assert getattr(getattr(Settings(), part), setting) is None
+
+
+def test_prefix_that_is_set_to_nothing_is_none_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KB_EMBEDDING__QUERY_PREFIX", "")
+
+    assert Settings().embedding.query_prefix == ""
+
+
+@pytest.mark.parametrize("part", ["embedding", "llm"])
+def test_credentials_in_a_base_url_are_refused_and_not_shown(part: str) -> None:
+    with pytest.raises(InvalidInputError, match="api_key") as caught:
+        Settings(**{part: {"base_url": "http://ann:hunter2@localhost/v1"}})
+
+    assert "hunter2" not in str(caught.value)

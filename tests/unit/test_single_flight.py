@@ -6,6 +6,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -262,7 +263,7 @@ class Weak:
 
 
 async def test_nothing_is_kept_of_what_is_done() -> None:
-    async def send(items: Sequence[Weak]) -> list[Weak | Exception]:
+    async def send(items: Sequence[Weak], _: Any) -> list[Weak | Exception]:
         if len(items) > 1:
             raise OSError("away")
         return list(items)

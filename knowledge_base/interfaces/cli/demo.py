@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,8 +80,20 @@ def demo(
     out.say()
     out.say(
         "Try next: ",
-        (f'kb search "Which inventor died poor in New York?" --namespace {settings.namespace}{where}', "bold"),
+        (
+            f'{kb_command()} search "Which inventor died poor in New York?" --namespace {settings.namespace}{where}',
+            "bold",
+        ),
     )
+
+
+def kb_command() -> str:
+    """Returns what to type for ``kb``: its path where the shell would not find it, or finds another one."""
+    called = sys.argv[0]
+    if os.path.basename(called) != "kb":
+        return "kb"
+    found = shutil.which("kb")
+    return "kb" if found is not None and os.path.realpath(found) == os.path.realpath(called) else shlex.quote(called)
 
 
 def spread(queries: Sequence[Query], number: int | None) -> Sequence[Query]:

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from knowledge_base.retrieval.context_builder import UNAVAILABLE
+
 TIMEOUT = 0.6
 """Seconds that each call, or page of ``iter_facts``, is given."""
 
@@ -34,6 +36,7 @@ class Call:
         make: Makes the call with a knowledge base, on behalf of a caller whose label no other has.
         judge: Says what is wrong with its answer to that caller.
         by_index: Whether it needs the search index.
+        is_spared: Whether no ``UnavailableError`` may reach its caller.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Call:
     make: Callable[[Any, str], Awaitable[Any]]
     judge: Callable[[Any, str], Verdict]
     by_index: bool = False
+    is_spared: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,13 @@ async def iterate(kb: Any, _: str) -> Pages:
         page_begun = time.monotonic()
         ids.append(fact["id"])
     return Pages(ids, max(slowest, time.monotonic() - page_begun))
+
+
+async def retrieve(kb: Any, _: str) -> dict[str, Any]:
+    seen: list[dict[str, Any]] = []
+    chunks = await kb.retrieve_chunks_from_text(WORDS, namespace=KEPT, on_metrics=seen.append, timeout=TIMEOUT)
+    [metrics] = seen
+    return {"chunks": chunks, "degraded": metrics["degraded"]}
 
 
 def differs(what: str, found: Any, right: Any) -> Verdict:
@@ -111,6 +122,30 @@ def judge_hits(results: dict[str, Any], _: str) -> Verdict:
     return differs("best hit", [hit["fact_id"] for hit in results["hits"]][:1], [SOUGHT])
 
 
+def judge_chunks(retrieved: dict[str, Any], _: str) -> Verdict:
+    if retrieved["degraded"]:
+        return None
+    return differs("best chunk", [chunk["doc_id"] for chunk in retrieved["chunks"]][:1], [SOUGHT])
+
+
+def judge_context(context: dict[str, Any], _: str) -> Verdict:
+    if context["degraded"]:
+        return None
+    return differs("best citation", [citation["fact_id"] for citation in context["citations"]][:1], [SOUGHT])
+
+
+def judge_spared_context(context: dict[str, Any], who: str) -> Verdict:
+    if not is_missing(context):
+        return judge_context(context, who)
+    return differs("what is there of nothing", (context["text"], context["citations"]), ("", []))
+
+
+def judge_answer(answer: dict[str, Any], _: str) -> Verdict:
+    if answer["degraded"]:
+        return None
+    return differs("cited first", [citation["fact_id"] for citation in answer["citations"]][:1], [SOUGHT])
+
+
 def judge_stats(stats: dict[str, Any], _: str) -> Verdict:
     return differs("counted facts", stats["facts"], len(KEPT_IDS))
 
@@ -130,11 +165,16 @@ def judge_integrity(report: dict[str, Any], _: str) -> Verdict:
     return differs("examined facts", report["facts"], len(KEPT_IDS))
 
 
+def is_missing(answer: dict[str, Any]) -> bool:
+    """Tells whether an answer is an empty context that says what is away."""
+    return str(answer.get("reason")).startswith(UNAVAILABLE)
+
+
 def is_whole(answer: Any) -> bool:
     """Tells whether an answer lacks nothing by its own account."""
     if not isinstance(answer, dict):
         return True
-    lacks = answer.get("degraded") or answer.get("failed")
+    lacks = answer.get("degraded") or answer.get("failed") or is_missing(answer)
     return not lacks and all(answer.get(sign, True) for sign in ("complete", "completed", "ready"))
 
 
@@ -144,6 +184,14 @@ def search_in(mode: str) -> Call:
         return found
 
     return Call(f"search {mode}", "read", make, judge_hits, by_index=True)
+
+
+def context_call(name: str, judge: Callable[[Any, str], Verdict], on_error: str) -> Call:
+    def make(kb: Any, _: str) -> Awaitable[Any]:
+        built: Awaitable[Any] = kb.build_context(WORDS, on_error=on_error, namespace=KEPT, timeout=TIMEOUT)
+        return built
+
+    return Call(name, "read", make, judge, by_index=True, is_spared=on_error == "empty")
 
 
 def items_of(caller: str) -> list[dict[str, Any]]:
@@ -211,6 +259,10 @@ CALLS: tuple[Call, ...] = (
         judge_history,
     ),
     *map(search_in, ("hybrid", "text", "vector")),
+    Call("retrieve_chunks_from_text", "read", retrieve, judge_chunks, by_index=True),
+    context_call("build_context", judge_context, "raise"),
+    context_call("build_context or empty", judge_spared_context, "empty"),
+    Call("ask", "read", lambda kb, _: kb.ask(WORDS, namespace=KEPT, timeout=TIMEOUT), judge_answer, by_index=True),
     Call("get_stats", "read", lambda kb, _: kb.get_stats(namespace=KEPT, timeout=TIMEOUT), judge_stats),
     Call(
         "get_detailed_stats",

@@ -110,6 +110,8 @@ async def call_once(stage: Stage, fault: Fault, cell: Cell, call: Call, who: str
             cell.defects.append(f"{cell.name}: {error!r} from {error.__cause__!r}")
         elif type(error) is UnavailableError and fault.repeats(call):
             cell.defects.append(f"{cell.name}: was not repeated: {error!r}")
+        elif call.is_spared and isinstance(error, UnavailableError):
+            cell.defects.append(f"{cell.name}: its caller is not spared: {error!r}")
     except (Exception, asyncio.CancelledError) as error:
         outcome = f"untyped {type(error).__name__}"
         cell.defects.append(f"{cell.name}: {error!r}")
@@ -249,6 +251,8 @@ async def suffer(fault: Fault, levels: Sequence[int], *, together: bool = False)
         for kb in (stage.steady, stage.guarded, stage.leaver):
             await kb.start()
             await kb.search("penguins")
+            # Loads the tokenizer, and what asks the LLM.
+            await kb.ask("penguins")
         await asyncio.to_thread(fault.begin, stage)
         try:
             await _endure(stage, fault, levels, report, together=together)

@@ -12,6 +12,7 @@ from tests.support.control import Control
 from tests.support.embeddings import StubEmbedding
 from tests.support.fault_proxy import FaultProxy
 from tests.support.leaks import Footprint
+from tests.support.llms import ScriptedLLM
 from tests.support.polling import eventually
 from tests.support.server import RedisServer
 from tests.support.sockets import open_sockets
@@ -56,6 +57,7 @@ class Stage:
         self.callers = [*callers, *SPARE]
         self.promises = Promises()
         self.model = StubEmbedding(model_name="stub")
+        self.llm = ScriptedLLM()
         self.server = RedisServer(tcp=True, password=PASSWORD, acl=(ROOT,), fsync="always")
         self.server.start()
         self.control = Control(self.server.url_for("root", "root"))
@@ -125,4 +127,4 @@ class Stage:
 
     def _knowledge_base(self, breaker: BreakerSettings) -> KnowledgeBase:
         settings = Settings(redis_url=self.url, namespace=KEPT, timeouts=timeouts(), breaker=breaker)
-        return KnowledgeBase(settings, embed_model=self.model)
+        return KnowledgeBase(settings, embed_model=self.model, llm=self.llm)

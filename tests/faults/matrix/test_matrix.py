@@ -17,6 +17,7 @@ SLACK = 2.0
 
 NOTHING_DONE = {"processed": 0, "succeeded": 0, "duplicates": 0, "failed": []}
 NO_HITS = {"hits": [], "mode": "hybrid", "complete": True}
+NO_CONTEXT = {"text": "", "citations": [], "degraded": []}
 LIES = [
     ("store_fact", {"status": "duplicate", "fact_id": "s-ann", "version": 1, "indexed": True}),
     ("store_facts", {**NOTHING_DONE, "completed": True}),
@@ -33,6 +34,12 @@ LIES = [
     ("search hybrid", {**NO_HITS, "degraded": []}),
     ("search text", {**NO_HITS, "degraded": []}),
     ("search vector", {**NO_HITS, "degraded": []}),
+    ("retrieve_chunks_from_text", {"chunks": [], "degraded": []}),
+    ("build_context", {**NO_CONTEXT, "reason": "nothing found"}),
+    ("build_context", {**NO_CONTEXT, "reason": "unavailable: Redis"}),
+    ("build_context or empty", {**NO_CONTEXT, "reason": "nothing found"}),
+    ("build_context or empty", {**NO_CONTEXT, "text": "[1] swim", "reason": "unavailable: Redis"}),
+    ("ask", {"answer": "I do not know.", "citations": [], "passages": [], "degraded": []}),
     ("get_stats", {"facts": 0}),
     ("get_detailed_stats", {"facts": 20, "tags": {}}),
     ("health", {"live": True, "ready": True, "parts": {"redis": {"ok": False}}}),
@@ -43,6 +50,9 @@ HONEST = [
     ("delete_facts", {**NOTHING_DONE, "processed": 1, "failed": [{"id": "t-ann", "error": "no"}], "completed": True}),
     ("search hybrid", {**NO_HITS, "degraded": ["vector"]}),
     ("search text", {**NO_HITS, "degraded": [], "complete": False}),
+    ("retrieve_chunks_from_text", {"chunks": [], "degraded": ["vector"]}),
+    ("build_context", {**NO_CONTEXT, "degraded": ["vector"], "reason": "nothing found"}),
+    ("build_context or empty", {**NO_CONTEXT, "reason": "unavailable: Redis"}),
     ("health", {"live": True, "ready": False, "parts": {"redis": {"ok": False}}}),
 ]
 
