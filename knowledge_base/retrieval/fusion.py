@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from knowledge_base.index.candidate import Candidate, Candidates
@@ -91,14 +92,20 @@ def reciprocal_rank_fusion(retrieved: Mapping[str, Candidates], k: int) -> Ranki
         The facts, best first.
     """
     owned = {retriever: candidates.owners for retriever, candidates in retrieved.items()}
+    shares = _shares(k, max(map(len, owned.values()), default=0))
     sums: dict[str, float] = {}
     for owners in owned.values():
-        for rank, owner in enumerate(dict.fromkeys(owners), start=1):
-            sums[owner] = sums.get(owner, 0.0) + 1.0 / (k + rank)
-    most = len(retrieved) / (k + 1)
+        ranked = zip(dict.fromkeys(owners), shares, strict=False)
+        sums.update(ranked if not sums else [(owner, sums.get(owner, 0.0) + share) for owner, share in ranked])
     # Equal sums stay in the order in which they came up.
-    ranked = sorted(sums, key=sums.__getitem__, reverse=True)
-    return Ranking(ranked, [sums[owner] / most for owner in ranked], retrieved, owned)
+    best_first = sorted(sums, key=sums.__getitem__, reverse=True)
+    most = len(retrieved) / (k + 1)
+    return Ranking(best_first, [sums[owner] / most for owner in best_first], retrieved, owned)
+
+
+@lru_cache(maxsize=8)
+def _shares(k: int, ranks: int) -> list[float]:
+    return [1.0 / (k + rank) for rank in range(1, ranks + 1)]
 
 
 def by_similarity(candidates: Candidates) -> Ranking:

@@ -29,6 +29,9 @@ ATTEMPTS = 2
 INLINE_CANDIDATES = 500
 """So many candidates are ranked on the event loop; more, which take it milliseconds, in a thread."""
 
+HITS_AT_ONCE = 50
+"""Hits that are read and put together before the event loop gets its turn; so many take it a few milliseconds."""
+
 RANKING_SECONDS = 5.0
 """Longest wait for a thread that ranks."""
 
@@ -152,7 +155,7 @@ class Searcher:
         hits: list[SearchHit] = []
         begin = 0
         while begin < len(ranked) and len(hits) < request.top_k:
-            end = begin + request.top_k - len(hits)
+            end = begin + min(HITS_AT_ONCE, request.top_k - len(hits))
             hits += await self._checked_hits(generation, request, ranked.part(begin, end))
             begin = end
         return hits
