@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal
 
@@ -70,6 +71,9 @@ class FactMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             self._runner.run(self._end())
+        except Exception:
+            traceback.print_exc()
+            raise
         finally:
             self._runner.close()
 
@@ -173,7 +177,12 @@ class FactMachine(RuleBasedStateMachine):
 
     def _do(self, step: Coroutine[Any, Any, None]) -> None:
         self._count_step()
-        self._runner.run(step)
+        try:
+            self._runner.run(step)
+        except Exception:
+            # Hypothesis shows nothing of an error that does not come again.
+            traceback.print_exc()
+            raise
 
     async def _open(self) -> None:
         self._kb = KnowledgeBase(self._settings, embed_model=self._embedding)
