@@ -101,7 +101,9 @@ class Collaborators:
         self.reader = FactReader(self.repository, texts, self.generations, compiler)
         self.splitter = PassageSplitter(settings.chunking, self.splitting, analyzer)
         parts = PartMaker(self.splitter, self.embedding, self.splitting, settings.timeouts.document)
-        self.writer = FactWriter(self.repository, parts, indexer, self.background, settings.timeouts, limits)
+        self.writer = FactWriter(
+            self.repository, parts, self.generations, indexer, self.background, settings.timeouts, limits
+        )
         self.bulk = BulkWriter(
             self.writer,
             parts,

@@ -8,10 +8,22 @@ from __future__ import annotations
 from typing import NamedTuple
 
 NAMESPACES_KEY = "kb:namespaces"
-"""Set of every namespace that was ever written to; the only key outside a namespace."""
+"""Set of every namespace that was ever written to; with the keys of jobs the only one outside a namespace."""
+
+JOBS_KEY = "kb:jobs:{all}"
+"""Sorted set of all background jobs, by the time (ms) they were started; their keys share its hash tag."""
 
 OPEN = "*"
 """Stands for "everybody" where principals are listed."""
+
+
+def job_keys(job_id: str) -> list[str]:
+    """Returns the keys that tell of a background job: the set of all, its hash, the list of its log lines.
+
+    Args:
+        job_id: The job.
+    """
+    return [JOBS_KEY, f"{JOBS_KEY}:job:{job_id}", f"{JOBS_KEY}:log:{job_id}"]
 
 
 class PartName(NamedTuple):
@@ -82,6 +94,26 @@ class Keyspace:
     def generation(self) -> str:
         """Hash that records the live generation, its embedding model and dimension."""
         return f"{self.root}generation"
+
+    @property
+    def rebuild(self) -> str:
+        """Hash that records a rebuild under way: its generation, its owner's lease and how far it is."""
+        return f"{self.root}rebuild"
+
+    @property
+    def changed(self) -> str:
+        """Sorted set of the facts that were changed during a rebuild, by the number of the change."""
+        return f"{self.root}changed"
+
+    @property
+    def unembedded(self) -> str:
+        """Set of the facts that have no vectors in the generation that is being built."""
+        return f"{self.root}unembedded"
+
+    @property
+    def retired(self) -> str:
+        """Sorted set of the generations that are to be dropped, as number:build, by the time (ms) they may be."""
+        return f"{self.root}retired"
 
     @property
     def contents(self) -> str:

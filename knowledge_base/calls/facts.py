@@ -220,10 +220,7 @@ class FactCalls(Calls):
         validation.checked_fact_id(fact_id)
         self._check_version(expected_version)
         async with self._services.call("delete_fact", timeout, self.settings.timeouts.delete) as services:
-            generation = await services.generations.current(where)
-            if generation is None:
-                return False
-            return await services.repository.delete(generation, fact_id, who, expected_version)
+            return await services.writer.delete(where, fact_id, who, expected_version)
 
     async def delete_facts(
         self,

@@ -18,7 +18,7 @@ from knowledge_base.facts.reader import FactReader
 from knowledge_base.facts.repository import FactRepository
 from knowledge_base.facts.writer import FactWriter, first_passages
 from knowledge_base.index.background import BackgroundIndexer
-from knowledge_base.index.generations import Generations
+from knowledge_base.index.generations import GenerationMovedError, Generations
 from knowledge_base.index.indexer import Indexer, PassageSet
 from knowledge_base.index.schema import Generation
 from knowledge_base.settings import Limits, Timeouts
@@ -143,16 +143,15 @@ class BulkWriter:
         dry_run: bool,
         progress: Progress | None,
     ) -> None:
-        generation = await self._generations.current(namespace)
         seq: float | None = 0.0
-        while seq is not None and generation is not None and result["completed"]:
+        while seq is not None and result["completed"]:
             async with _cut_short(result):
                 page, seq = await self._reader.page_after(namespace, principals, filters, seq)
                 for fact in page:
                     try:
                         # What was changed since it matched may match no longer.
-                        deleted = dry_run or await self._repository.delete(
-                            generation, fact["id"], principals, fact["version"]
+                        deleted = dry_run or await self._writer.delete(
+                            namespace, fact["id"], principals, fact["version"]
                         )
                     except (VersionConflictError, UnavailableError) as error:
                         if isinstance(error, UnavailableError) and not result["processed"]:
@@ -181,11 +180,10 @@ class BulkWriter:
             await asyncio.sleep(0)
         items.sort(key=lambda item: (item.draft.namespace, item.place))
         for name, group in groupby(items, key=lambda item: item.draft.namespace):
-            generation = await self._indexer.generation(name)
-            await self._store_group(generation, list(group), result)
+            await self._store_group(name, list(group), result)
 
-    async def _store_group(self, generation: Generation, group: Sequence[_Item], result: BulkResult) -> None:
-        replies = await self._repository.store(generation, [(item.draft, item.parts) for item in group])
+    async def _store_group(self, namespace: str, group: Sequence[_Item], result: BulkResult) -> None:
+        generation, replies = await self._replies(namespace, group)
         new: list[PassageSet] = []
         stop: KnowledgeBaseError | None = None
         for item, reply in zip(group, replies, strict=True):
@@ -208,6 +206,18 @@ class BulkWriter:
         await self._index(generation, new)
         if stop is not None:
             raise stop
+
+    async def _replies(self, namespace: str, group: Sequence[_Item]) -> tuple[Generation, list[Any]]:
+        generation = await self._indexer.generation(namespace)
+        replies = await self._repository.store(generation, [(item.draft, item.parts) for item in group])
+        moved = [at for at, reply in enumerate(replies) if isinstance(reply, GenerationMovedError)]
+        if moved:
+            self._generations.forget(namespace)
+            generation = await self._indexer.generation(namespace)
+            again = await self._repository.store(generation, [(group[at].draft, group[at].parts) for at in moved])
+            for at, reply in zip(moved, again, strict=True):
+                replies[at] = reply
+        return generation, replies
 
     async def _index(self, generation: Generation, sets: Sequence[PassageSet]) -> None:
         if not sets:

@@ -17,6 +17,7 @@ from knowledge_base.facts.parts import FactParts
 from knowledge_base.facts.records import FIELDS, METADATA, FactRecord, decode_record, decode_version
 from knowledge_base.facts.requests import FactRequests, base_request
 from knowledge_base.facts.validation import encoded_json
+from knowledge_base.index.generations import GenerationMovedError
 from knowledge_base.index.schema import Generation
 from knowledge_base.keyspace import OPEN, Keyspace
 from knowledge_base.types import FactVersion
@@ -86,7 +87,7 @@ class FactRepository:
             calls.append(([keys.fact(draft.fact_id)], [await self._requests.store(generation, draft, parts)]))
             await asyncio.sleep(0)
         replies = [await self._store(client, *calls[0])] if len(calls) == 1 else await self._store.many(client, calls)
-        return [reply if isinstance(reply, Exception) else _stored(reply) for reply in replies]
+        return [reply if isinstance(reply, Exception) else _stored(reply, generation) for reply in replies]
 
     async def update(
         self,
@@ -108,6 +109,7 @@ class FactRepository:
         Raises:
             FactNotFoundError: It is gone.
             VersionConflictError: It was changed meanwhile, or another fact has the new content.
+            GenerationMovedError: The generation is not the live one any more.
         """
         client = await self._manager.main()
         keys = Keyspace(generation.namespace)
@@ -115,7 +117,9 @@ class FactRepository:
         reply = await self._update(client, [keys.fact(old.fact_id)], [request])
         if reply[0] == "missing":
             raise FactNotFoundError(old.fact_id, generation.namespace)
-        stored = _stored(reply)
+        stored = _stored(reply, generation)
+        if isinstance(stored, GenerationMovedError):
+            raise stored
         if stored.status == "conflict":
             raise VersionConflictError(old.fact_id, old.version, stored.version)
         if stored.status == "duplicate":
@@ -138,6 +142,7 @@ class FactRepository:
 
         Raises:
             VersionConflictError: It has another version.
+            GenerationMovedError: The generation is not the live one any more.
         """
         client = await self._manager.main()
         request = {
@@ -148,6 +153,8 @@ class FactRepository:
         }
         key = Keyspace(generation.namespace).fact(fact_id)
         reply = await self._delete(client, [key], [encoded_json(request)])
+        if reply[0] == "moved":
+            raise GenerationMovedError(generation.namespace)
         if reply[0] == "conflict":
             raise VersionConflictError(fact_id, expected_version or 0, int(reply[1]))
         return bool(reply[0] == "deleted")
@@ -279,7 +286,9 @@ async def _turn(decoded: int) -> int:
     return 0
 
 
-def _stored(reply: Sequence[str]) -> Stored:
+def _stored(reply: Sequence[str], generation: Generation) -> Stored | GenerationMovedError:
+    if reply[0] == "moved":
+        return GenerationMovedError(generation.namespace)
     status, fact_id, version, *rest = reply
     return Stored(status, fact_id, int(version), rest == ["1"])
 

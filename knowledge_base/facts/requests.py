@@ -149,8 +149,7 @@ def base_request(generation: Generation, now: int) -> dict[str, Any]:
     """
     return {
         "root": Keyspace(generation.namespace).root,
-        "passage_prefix": generation.passage_prefix + ":",
-        "section_prefix": generation.section_prefix + ":",
+        "number": str(generation.number),
         "now": str(now),
     }
 

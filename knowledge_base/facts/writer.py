@@ -21,6 +21,7 @@ from knowledge_base.facts.parts import FactParts, PartMaker
 from knowledge_base.facts.records import FactRecord
 from knowledge_base.facts.repository import FactRepository, Stored
 from knowledge_base.index.background import BackgroundIndexer
+from knowledge_base.index.generations import GenerationMovedError, Generations
 from knowledge_base.index.indexer import Indexer, PassageSet
 from knowledge_base.index.schema import Generation
 from knowledge_base.settings import Limits, Timeouts
@@ -74,6 +75,7 @@ class FactWriter:
     Args:
         repository: Where facts are kept.
         parts: Makes the parts of facts.
+        generations: Which index is live.
         indexer: Gives passages their vectors.
         background: Completes what has to wait for them.
         timeouts: The caps of the steps.
@@ -84,6 +86,7 @@ class FactWriter:
         self,
         repository: FactRepository,
         parts: PartMaker,
+        generations: Generations,
         indexer: Indexer,
         background: BackgroundIndexer,
         timeouts: Timeouts,
@@ -91,6 +94,7 @@ class FactWriter:
     ) -> None:
         self._repository = repository
         self._parts = parts
+        self._generations = generations
         self._indexer = indexer
         self._background = background
         self._timeouts = timeouts
@@ -113,7 +117,13 @@ class FactWriter:
             OverloadedError: Too many stores wait already, or its turn did not come in time.
             UnavailableError: Redis could not be reached; it may or may not be stored, and may be stored again.
         """
-        generation = await self._indexer.generation(draft.namespace)
+
+        async def store(generation: Generation) -> StoreResult:
+            return await self._store(generation, draft, wait_indexed=wait_indexed)
+
+        return await self._indexer.in_generation(draft.namespace, store)
+
+    async def _store(self, generation: Generation, draft: FactDraft, *, wait_indexed: bool) -> StoreResult:
         # No place is held while the model is waited for: others can be stored meanwhile, as slow as it may be.
         async with self.admission.place(self._timeouts.store):
             parts = await self._parts.make(draft.content, draft.metadata, draft.tags, draft.source, draft.principals)
@@ -181,6 +191,30 @@ class FactWriter:
         """
         return await self._change(namespace, fact_id, change, principals, expected_version)
 
+    async def delete(
+        self, namespace: str, fact_id: str, principals: Sequence[str], expected_version: int | None
+    ) -> bool:
+        """Deletes a fact.
+
+        Args:
+            namespace: Where it is.
+            fact_id: The fact.
+            principals: Who is asking.
+            expected_version: The version that it must have, or None for any.
+
+        Returns:
+            Whether it was there and visible.
+
+        Raises:
+            VersionConflictError: It has another version.
+            UnavailableError: Redis could not be reached.
+        """
+
+        async def attempt(generation: Generation) -> bool:
+            return await self._repository.delete(generation, fact_id, principals, expected_version)
+
+        return await self._generations.in_live(namespace, attempt, nothing=False)
+
     async def _change(
         self,
         namespace: str,
@@ -189,7 +223,20 @@ class FactWriter:
         principals: Sequence[str],
         expected_version: int | None,
     ) -> Fact:
-        generation = await self._indexer.generation(namespace)
+        async def attempt(generation: Generation) -> Fact:
+            return await self._change_in(generation, fact_id, change, principals, expected_version)
+
+        return await self._indexer.in_generation(namespace, attempt)
+
+    async def _change_in(
+        self,
+        generation: Generation,
+        fact_id: str,
+        change: FactChange,
+        principals: Sequence[str],
+        expected_version: int | None,
+    ) -> Fact:
+        namespace = generation.namespace
         for _ in range(RACES):
             old = (await self._repository.read(namespace, [fact_id], principals))[0]
             if old is None:
@@ -227,7 +274,7 @@ class FactWriter:
         try:
             async with self.admission.place(self._timeouts.update):
                 stored = await self._repository.update(generation, old, new, parts, principals)
-        except (VersionConflictError, FactNotFoundError):
+        except (VersionConflictError, FactNotFoundError, GenerationMovedError):
             if written is not None:
                 await self._indexer.settle(generation, [written])
             raise

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextvars import Context
 from dataclasses import replace
+from typing import TypeVar
 
 from redis.exceptions import ResponseError
 
@@ -19,11 +20,20 @@ from knowledge_base.keyspace import NAMESPACES_KEY, Keyspace
 
 logger = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+
 FILLING_PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 """Seconds between looks at an index that is being filled; whoever meets one in a large base retries later."""
 
 FRESH_FOR = 1.0
 """Seconds that a process trusts what it read, so that a switch is seen within them."""
+
+
+class GenerationMovedError(UnavailableError):
+    """Another generation of the index became the live one meanwhile; the next attempt finds it."""
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(f"the index of namespace {namespace!r} was switched to a new one meanwhile; retry")
 
 
 def is_missing_index(error: ResponseError) -> bool:
@@ -71,6 +81,40 @@ class Generations:
         if generation is None and not self._has_engine:
             await self._require_engine(namespace)
         return generation
+
+    async def in_live(
+        self, namespace: str, work: Callable[[Generation], Awaitable[Result]], *, nothing: Result
+    ) -> Result:
+        """Does something in the live generation; once more when another one became live meanwhile.
+
+        Args:
+            namespace: The namespace.
+            work: What to do; must be harmless when it is repeated.
+            nothing: What is returned where nothing was ever written.
+
+        Returns:
+            What the work returned.
+
+        Raises:
+            GenerationMovedError: Yet another one became live.
+        """
+        generation = await self.current(namespace)
+        if generation is None:
+            return nothing
+        try:
+            return await work(generation)
+        except GenerationMovedError:
+            self.forget(namespace)
+        generation = await self.current(namespace)
+        return nothing if generation is None else await work(generation)
+
+    def forget(self, namespace: str) -> None:
+        """Makes the next call read anew which generation is live.
+
+        Args:
+            namespace: The namespace.
+        """
+        self._known.pop(namespace, None)
 
     async def ensure(self, namespace: str, model: str, dimension: int) -> Generation:
         """Returns the live generation; on the first write, records and creates it.

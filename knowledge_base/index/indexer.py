@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 from knowledge_base.connection.admission import Admission
 from knowledge_base.connection.manager import AsyncRedisManager
@@ -11,11 +11,13 @@ from knowledge_base.connection.scripts import Call, LuaScript
 from knowledge_base.connection.workload import in_job
 from knowledge_base.embedding.service import EmbeddingService
 from knowledge_base.errors import IndexMismatchError
-from knowledge_base.index.generations import Generations
+from knowledge_base.index.generations import GenerationMovedError, Generations
 from knowledge_base.index.pending import PendingFacts
 from knowledge_base.index.schema import VECTOR_FIELD, Generation
 from knowledge_base.index.vector_index import EmbeddedPassage, VectorIndex
 from knowledge_base.keyspace import Keyspace, PartName
+
+Result = TypeVar("Result")
 
 PASSAGES_AT_ONCE = 128
 """Passages that are embedded and written before what they complete is settled."""
@@ -80,6 +82,27 @@ class Indexer:
                 raise IndexMismatchError(namespace, f"{identity.model}/{identity.dimension}", generation.identity)
         return await self._generations.ensure(namespace, generation.model, generation.dimension)
 
+    async def in_generation(self, namespace: str, work: Callable[[Generation], Awaitable[Result]]) -> Result:
+        """Does something in the generation that is written to; once more when another one became live meanwhile.
+
+        Args:
+            namespace: The namespace.
+            work: What to do; must be harmless when it is repeated.
+
+        Returns:
+            What the work returned.
+
+        Raises:
+            GenerationMovedError: Yet another one became live.
+            IndexMismatchError: The index was built with another model or dimension.
+            EmbeddingUnavailableError: The model's dimension is not known and cannot be asked for.
+        """
+        try:
+            return await work(await self.generation(namespace))
+        except GenerationMovedError:
+            self._generations.forget(namespace)
+        return await work(await self.generation(namespace))
+
     async def embed_ahead(self, generation: Generation, item: PassageSet) -> None:
         """Embeds and writes the passages of a revision that a fact is to be switched to.
 
@@ -130,12 +153,16 @@ class Indexer:
         client = await self._manager.main()
         calls: list[Call] = [
             (
-                [keys.fact(item.fact_id), keys.pending, keys.attempts, keys.inserts, keys.parked],
+                [
+                    *(keys.fact(item.fact_id), keys.pending, keys.attempts, keys.inserts, keys.parked),
+                    *(keys.generation, keys.rebuild, keys.changed),
+                ],
                 [
                     item.fact_id,
                     item.revision,
                     len(item.texts),
                     f"{generation.passage_prefix}:{item.fact_id}:{item.revision}:",
+                    generation.number,
                 ],
             )
             for item in sets

@@ -11,6 +11,7 @@ from knowledge_base.facts.draft import content_digest, draft_fact, revision
 from knowledge_base.facts.parts import labels
 from knowledge_base.facts.records import FactRecord
 from knowledge_base.facts.repository import Stored
+from knowledge_base.index.generations import GenerationMovedError
 from knowledge_base.index.schema import Generation
 from tests.support.fact_store import (
     GENERATION,
@@ -77,11 +78,28 @@ async def test_stored_fact_waits_for_its_vectors_and_is_listed(store: Store) -> 
 async def test_generation_that_was_lost_is_recorded_with_the_fact_and_never_overwritten(store: Store) -> None:
     await store.put("x", "f1")
     assert store.redis.hgetall(KEYS.generation) == {"number": "1", "model": "stub", "dimension": "4", "build": "1"}
-    store.redis.hset(KEYS.generation, "number", "7")
+    store.redis.hset(KEYS.generation, "model", "another")
 
     await store.put("y", "f2")
 
-    assert store.redis.hget(KEYS.generation, "number") == "7"
+    assert store.redis.hget(KEYS.generation, "model") == "another"
+
+
+async def test_nothing_is_changed_in_a_generation_that_is_live_no_longer(store: Store) -> None:
+    await store.put("x", "f1")
+    found = await store.get("f1")
+    store.redis.hset(KEYS.generation, "number", "7")
+    before = store.keys()
+
+    (moved,) = await store.repository.store(GENERATION, [drafted("y", "f2", 1)])
+
+    assert isinstance(moved, GenerationMovedError)
+    with pytest.raises(GenerationMovedError):
+        await store.repository.delete(GENERATION, "f1", [], None)
+    with pytest.raises(GenerationMovedError):
+        await store.change(found, content="z")
+    await store.repository.sweep(GENERATION)
+    assert store.keys() == before
 
 
 async def test_passages_and_sections_carry_what_is_filtered_on(store: Store) -> None:

@@ -135,8 +135,7 @@ async def test_request_tells_the_script_all_of_a_fact(making: Making, content: s
     assert len(nonce) == 12
     assert request == {
         "root": "kb:{acme}:",
-        "passage_prefix": GENERATION.passage_prefix + ":",
-        "section_prefix": GENERATION.section_prefix + ":",
+        "number": "1",
         "now": str(NOW),
         "fact_id": "f1",
         "digest": digest,

@@ -1,12 +1,18 @@
 -- Functions that the scripts of facts share.
 --
 -- A request is one JSON object in ARGV[1]. KEYS[1] is the key of the fact; the other keys are built from
--- request.root ("kb:{namespace}:"), so all of them live on the shard of that hash tag.
+-- request.root ("kb:{namespace}:"), so all of them live on the shard of that hash tag. request.number is the
+-- generation that the caller takes for the live one; each script replies {"moved"} when it is not.
 
 local LATEST_INSERT_MS = 60000
 
 local request = cjson.decode(ARGV[1])
 local root = request.root
+
+-- Whoever believes in a generation that is live no longer must look again.
+local live_generation = redis.call('HGET', root .. 'generation', 'number')
+if live_generation and live_generation ~= request.number then return {'moved'} end
+local next_generation = redis.call('HGET', root .. 'rebuild', 'number')
 
 local function given(value)
   return value ~= nil and value ~= cjson.null and value ~= false and value ~= ''
@@ -57,27 +63,45 @@ local function count_labels(tags_json, source, by)
   if given(source) then count_one(root .. 'source_counts', source, by) end
 end
 
+-- A rebuild that is under way copies once more whatever is noted here.
+local function note_change(fact_id)
+  if next_generation then
+    redis.call('ZADD', root .. 'changed', redis.call('HINCRBY', root .. 'rebuild', 'changes', 1), fact_id)
+  end
+end
+
+local function part_key(kind, number, fact_id, revision, position)
+  return root .. kind .. ':' .. number .. ':' .. fact_id .. ':' .. revision .. ':' .. position
+end
+
 local function passage_key(fact_id, revision, position)
-  return request.passage_prefix .. fact_id .. ':' .. revision .. ':' .. position
+  return part_key('passage', request.number, fact_id, revision, position)
 end
 
 local function section_key(fact_id, revision, position)
-  return request.section_prefix .. fact_id .. ':' .. revision .. ':' .. position
+  return part_key('section', request.number, fact_id, revision, position)
 end
 
-local function part_keys(fact_id, fact)
+local function part_keys_in(number, fact_id, fact)
   local keys = {}
   for position = 0, tonumber(fact.passages) - 1 do
-    keys[#keys + 1] = passage_key(fact_id, fact.revision, position)
+    keys[#keys + 1] = part_key('passage', number, fact_id, fact.revision, position)
   end
   for position = 0, tonumber(fact.sections) - 1 do
-    keys[#keys + 1] = section_key(fact_id, fact.revision, position)
+    keys[#keys + 1] = part_key('section', number, fact_id, fact.revision, position)
   end
   return keys
 end
 
+local function part_keys(fact_id, fact)
+  return part_keys_in(request.number, fact_id, fact)
+end
+
 local function remove_parts(fact_id, fact)
   for _, key in ipairs(part_keys(fact_id, fact)) do redis.call('DEL', key) end
+  if next_generation then
+    for _, key in ipairs(part_keys_in(next_generation, fact_id, fact)) do redis.call('DEL', key) end
+  end
   redis.call('HINCRBY', root .. 'counters', 'passages', -tonumber(fact.passages))
 end
 
@@ -123,6 +147,7 @@ end
 local function remove_fact(fact_id, fact)
   -- First of all a command that takes no memory: after it a server that has none left lets the others pass.
   redis.call('ZREM', root .. 'facts', fact_id)
+  note_change(fact_id)
   expect_late_vectors(fact_id, fact)
   forget_attempts(fact_id)
   remove_parts(fact_id, fact)

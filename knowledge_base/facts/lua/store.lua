@@ -2,8 +2,8 @@
 --
 -- KEYS[1]  the fact's key
 -- ARGV[1]  request: root, now, fact_id, digest, content, metadata, tags, source, principals, document, expires_at,
---          revision, labels, passages, sections, passage_prefix,
---          section_prefix, generation, due (when the indexer may take over), nonce (names this very request)
+--          revision, labels, passages, sections, number, generation, due (when the indexer may take over),
+--          nonce (names this very request)
 -- Reply    {"success", fact_id, version, indexed} | {"duplicate", fact_id, version, indexed}
 --          | {"conflict", fact_id, version} when the id belongs to a fact with another content
 
@@ -18,6 +18,7 @@ local function live_longer(fact_id, fact)
   else
     redis.call('ZADD', root .. 'expiring', request.expires_at, fact_id)
   end
+  note_change(fact_id)
   for _, key in ipairs(part_keys(fact_id, fact)) do
     if forever then redis.call('PERSIST', key) else redis.call('PEXPIREAT', key, request.expires_at) end
   end
@@ -30,6 +31,7 @@ end
 
 local existing = read_live_fact(request.fact_id)
 if existing then
+  if given(existing.document) then return {'conflict', request.fact_id, existing.version} end
   -- Its reply was lost, and it came again.
   if existing.nonce == request.nonce then return {'success', request.fact_id, existing.version, existing.indexed} end
   if existing.digest == request.digest then return duplicate(request.fact_id, existing) end
@@ -68,4 +70,5 @@ end
 list_among_visible(request.fact_id, fact.seq, request.principals, true)
 count_labels(request.tags, request.source, 1)
 write_parts(request.fact_id, fact)
+note_change(request.fact_id)
 return {'success', request.fact_id, '1', '0'}

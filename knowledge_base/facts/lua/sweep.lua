@@ -1,7 +1,7 @@
 -- Removes facts that have expired, with all that is counted of them.
 --
 -- KEYS[1]  the sorted set of facts that expire
--- ARGV[1]  request: root, now, passage_prefix, section_prefix, most
+-- ARGV[1]  request: root, now, number, most
 -- Reply    how many were removed; request.most when there may be more
 
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', request.now, 'LIMIT', 0, request.most)

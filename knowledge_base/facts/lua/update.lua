@@ -2,13 +2,13 @@
 --
 -- KEYS[1]  the fact's key
 -- ARGV[1]  request: root, now, fact_id, base_version, base_seq, callers, digest, content, metadata, tags, source, revision,
---          labels, passages and sections (empty when the content stays), passage_prefix, section_prefix, due,
---          keep_history, nonce (names this very request)
+--          labels, passages and sections (empty when the content stays), number, due, keep_history,
+--          nonce (names this very request)
 -- Reply    {"success", fact_id, version, indexed} | {"missing"} | {"conflict", fact_id, version}
 --          | {"duplicate", fact_id, version} when another fact has this content
 
 local fact = read_live_fact(request.fact_id)
-if not fact or not is_visible(fact, request.callers) then return {'missing'} end
+if not fact or given(fact.document) or not is_visible(fact, request.callers) then return {'missing'} end
 -- Its reply was lost, and it came again.
 if fact.nonce == request.nonce then return {'success', request.fact_id, fact.version, fact.indexed} end
 -- Versions begin anew when a fact is deleted and its id stored again; sequence numbers do not.
@@ -64,6 +64,7 @@ if changed then
 else
   relabel_parts(request.fact_id, fact)
 end
+note_change(request.fact_id)
 redis.call('HSET', KEYS[1], 'metadata', request.metadata, 'tags', request.tags, 'source', request.source,
   'version', version, 'updated_at', request.now, 'nonce', request.nonce)
 return {'success', request.fact_id, version, fact.indexed}

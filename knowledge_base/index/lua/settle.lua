@@ -5,11 +5,15 @@
 -- KEYS[3]  the hash of attempts
 -- KEYS[4]  the sorted set of inserts
 -- KEYS[5]  the hash of parked facts
--- ARGV     fact id, revision, passages, prefix of the passages' keys up to the revision
+-- KEYS[6]  the hash of the live generation
+-- KEYS[7]  the hash of a rebuild under way
+-- KEYS[8]  the sorted set of facts changed during it
+-- ARGV     fact id, revision, passages, prefix of the passages' keys up to the revision, number of the generation
 -- Reply    1 when the fact is indexed, 0 when a vector is missing, -1 when the insert was taken back
 
 local count = tonumber(ARGV[3])
-if redis.call('HGET', KEYS[1], 'revision') ~= ARGV[2] then
+local live = redis.call('HGET', KEYS[6], 'number')
+if redis.call('HGET', KEYS[1], 'revision') ~= ARGV[2] or (live and live ~= ARGV[5]) then
   for position = 0, count - 1 do redis.call('DEL', ARGV[4] .. position) end
   return -1
 end
@@ -23,4 +27,7 @@ redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[1])
 redis.call('HDEL', KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1] .. ':' .. ARGV[2])
+if redis.call('EXISTS', KEYS[7]) == 1 then
+  redis.call('ZADD', KEYS[8], redis.call('HINCRBY', KEYS[7], 'changes', 1), ARGV[1])
+end
 return 1
