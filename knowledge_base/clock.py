@@ -11,6 +11,15 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def stored_time(iso: str) -> int:
+    """Returns what ``iso_time`` was given, in milliseconds since 1970.
+
+    Args:
+        iso: What it returned.
+    """
+    return round(datetime.fromisoformat(iso).timestamp() * 1000)
+
+
 def iso_time(milliseconds: int) -> str:
     """Returns a stored time as callers get it: ISO 8601, UTC, to the millisecond.
 

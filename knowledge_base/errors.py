@@ -5,6 +5,7 @@
     KnowledgeBaseError
     ├── InvalidInputError (ValueError)
     ├── FactNotFoundError (KeyError)
+    │   └── DocumentNotFoundError
     ├── VersionConflictError
     ├── PermissionDeniedError
     ├── IndexMismatchError
@@ -74,6 +75,21 @@ class FactNotFoundError(KnowledgeBaseError, KeyError):
         )
 
 
+class DocumentNotFoundError(FactNotFoundError):
+    """No document of this id is visible to the caller in this namespace.
+
+    Attributes:
+        fact_id: The id that was asked for.
+        namespace: The namespace that was searched.
+    """
+
+    def __str__(self) -> str:
+        return (
+            f"no document {self.fact_id!r} in namespace {self.namespace!r}; "
+            "check the id, the namespace and the principals"
+        )
+
+
 class VersionConflictError(KnowledgeBaseError):
     """The fact has changed since the caller read it; nothing was written.
 
@@ -115,7 +131,8 @@ class IndexMismatchError(KnowledgeBaseError):
     def __str__(self) -> str:
         return (
             f"the index of {self.namespace!r} was built with {self.found}, but {self.expected} is configured: "
-            "configure the model it was built with (KB_EMBEDDING__MODEL) or use a new namespace (KB_NAMESPACE)"
+            f"build it anew for the configured model (kb reindex --namespace {self.namespace}), configure the model it "
+            "was built with (KB_EMBEDDING__MODEL), or use a new namespace (KB_NAMESPACE)"
         )
 
 

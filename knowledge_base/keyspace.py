@@ -13,6 +13,9 @@ NAMESPACES_KEY = "kb:namespaces"
 JOBS_KEY = "kb:jobs:{all}"
 """Sorted set of all background jobs, by the time (ms) they were started; their keys share its hash tag."""
 
+SWITCHED_OFF = "off"
+"""Stands in the place of a generation's number while its namespace is being dropped or renamed."""
+
 OPEN = "*"
 """Stands for "everybody" where principals are listed."""
 
@@ -116,6 +119,16 @@ class Keyspace:
         return f"{self.root}retired"
 
     @property
+    def copying(self) -> str:
+        """Hash that records that the namespace is being filled from another: its source, and who is at it."""
+        return f"{self.root}copying"
+
+    @property
+    def copied(self) -> str:
+        """Set of the facts and documents that were copied from there so far."""
+        return f"{self.root}copied"
+
+    @property
     def contents(self) -> str:
         """Hash from the digest of a content (and its principals) to the fact that has it."""
         return f"{self.root}contents"
@@ -126,9 +139,28 @@ class Keyspace:
         return f"{self.root}facts"
 
     @property
+    def documents(self) -> str:
+        """Sorted set of all documents, by sequence number."""
+        return f"{self.root}documents"
+
+    @property
     def pending(self) -> str:
         """Sorted set of the facts that wait for vectors, by the time (ms) of the next attempt."""
         return f"{self.root}pending"
+
+    def document(self, document_id: str) -> str:
+        """Hash of a document's blocks, in compressed pieces named by revision and place."""
+        return f"{self.root}document:{document_id}"
+
+    @property
+    def staged(self) -> str:
+        """Sorted set of the revisions of documents that are being written, by the time (ms) they count as given up."""
+        return f"{self.root}staged"
+
+    @property
+    def leftovers(self) -> str:
+        """Sorted set of the revisions of documents whose parts are to be removed, by the time (ms) to do it."""
+        return f"{self.root}leftovers"
 
     @property
     def attempts(self) -> str:
@@ -153,6 +185,14 @@ class Keyspace:
     def expiring(self) -> str:
         """Sorted set of the facts that expire, by the time (ms) they do."""
         return f"{self.root}expiring"
+
+    def import_journal(self, name: str) -> str:
+        """String that says how far an import came, as JSON; expires.
+
+        Args:
+            name: Hexadecimal digest of the file and the options.
+        """
+        return f"{self.root}import:{name}"
 
     @property
     def counters(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from importlib import resources
 from typing import Any
 
+from redis.client import NEVER_DECODE
 from redis.exceptions import NoScriptError
 
 from knowledge_base.connection.guarded_client import GuardedRedis
@@ -26,30 +27,34 @@ class LuaScript:
         package: The package with the folder ``lua``.
         *names: Files in it, without suffix; joined in this order, so that functions may be shared.
         repeatable: Whether running it twice with the same arguments does what running it once does, reply included.
+        prelude: Text that goes before them: functions of another package.
     """
 
-    def __init__(self, package: str, *names: str, repeatable: bool = False) -> None:
-        folder = resources.files(package) / "lua"
-        self.text = "\n".join((folder / f"{name}.lua").read_text(encoding="utf-8") for name in names)
+    def __init__(self, package: str, *names: str, repeatable: bool = False, prelude: str = "") -> None:
+        self.text = "\n".join([*([prelude] if prelude else []), *(script_text(package, name) for name in names)])
         self._repeatable = repeatable
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
-    async def __call__(self, client: GuardedRedis, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+    async def __call__(
+        self, client: GuardedRedis, keys: Sequence[str], arguments: Sequence[Argument], *, as_bytes: bool = False
+    ) -> Any:
         """Runs the script.
 
         Args:
             client: A guarded client.
             keys: Its KEYS.
             arguments: Its ARGV.
+            as_bytes: Whether the strings of its reply are left as bytes.
 
         Returns:
             Its reply.
         """
         call = (len(keys), *keys, *arguments)
+        options = {NEVER_DECODE: True} if as_bytes else {}
         try:
-            return await client.execute_command("EVALSHA", self.digest, *call, repeatable=self._repeatable)
+            return await client.execute_command("EVALSHA", self.digest, *call, repeatable=self._repeatable, **options)
         except NoScriptError:
-            return await client.execute_command("EVAL", self.text, *call, repeatable=self._repeatable)
+            return await client.execute_command("EVAL", self.text, *call, repeatable=self._repeatable, **options)
 
     async def many(self, client: GuardedRedis, calls: Sequence[Call]) -> list[Any]:
         """Runs the script several times, in one round trip unless there is much to send.
@@ -78,6 +83,16 @@ class LuaScript:
                 replies += [error] * (len(calls) - len(replies))
                 break
         return replies
+
+
+def script_text(package: str, name: str) -> str:
+    """Returns the text of a script.
+
+    Args:
+        package: The package with the folder ``lua``.
+        name: The file in it, without suffix.
+    """
+    return (resources.files(package) / "lua" / f"{name}.lua").read_text(encoding="utf-8")
 
 
 def _round_trips(calls: Sequence[Call]) -> Iterator[list[Call]]:

@@ -17,6 +17,7 @@ from knowledge_base.settings.parts import (
     BreakerSettings,
     ChunkingSettings,
     IndexingSettings,
+    JobSettings,
     RetrievalConfig,
     RetrievalSettings,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "ChunkingSettings",
     "EmbeddingSettings",
     "IndexingSettings",
+    "JobSettings",
     "LLMSettings",
     "Limits",
     "OptionalCount",

@@ -14,6 +14,8 @@ class Limits(SettingsPart):
     index_threads: int = Field(4, ge=1, le=64, description="worker threads for LlamaIndex")
     index_waiting: int = Field(256, ge=0, le=100_000, description="calls that may wait for such a thread")
     content_chars: int = Field(1_000_000, ge=1, le=50_000_000, description="characters of one fact")
+    document_bytes: int = Field(50_000_000, ge=1, le=10_000_000_000, description="bytes of one document's file")
+    document_chars: int = Field(10_000_000, ge=1, le=100_000_000, description="characters of one document's text")
     metadata_bytes: int = Field(65_536, ge=2, le=16_777_216, description="bytes of one fact's metadata as JSON")
     tags: int = Field(100, ge=0, le=10_000, description="tags of one fact")
     principals: int = Field(100, ge=0, le=10_000, description="principals of one fact or caller")

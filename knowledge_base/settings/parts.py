@@ -34,6 +34,16 @@ class ChunkingSettings(SettingsPart):
     overlap_tokens: int = Field(64, ge=0, le=4_096, description="tokens that neighbouring passages share")
 
 
+class JobSettings(SettingsPart):
+    """How background jobs are recorded."""
+
+    lease: Seconds = Field(30.0, description="how long after the last sign of its process a job counts as lost")
+    keep_days: float = Field(
+        7.0, gt=0, le=3_650, allow_inf_nan=False, description="days that a job is kept after its end"
+    )
+    records: int = Field(1_000, ge=1, le=10_000, description="jobs on record; the oldest that have ended give way")
+
+
 class RetrievalSettings(SettingsPart):
     """How hits are found and fused."""
 

@@ -14,7 +14,13 @@ from knowledge_base.errors import InvalidInputError
 from knowledge_base.settings.base import ENVIRONMENT_PREFIX, refuse_clearly
 from knowledge_base.settings.limits import Limits
 from knowledge_base.settings.models import EmbeddingSettings, LLMSettings
-from knowledge_base.settings.parts import BreakerSettings, ChunkingSettings, IndexingSettings, RetrievalSettings
+from knowledge_base.settings.parts import (
+    BreakerSettings,
+    ChunkingSettings,
+    IndexingSettings,
+    JobSettings,
+    RetrievalSettings,
+)
 from knowledge_base.settings.timeouts import Timeouts
 from knowledge_base.settings.urls import check_redis_url, redacted_url
 
@@ -59,10 +65,16 @@ class Settings(BaseSettings):
     limits: Limits = Field(default_factory=Limits)
     breaker: BreakerSettings = Field(default_factory=BreakerSettings)
     embedding: EmbeddingSettings = Field(default_factory=EmbeddingSettings)
+    next_embedding: EmbeddingSettings | None = Field(
+        None,
+        description="the model that the base is being moved to: `kb reindex` builds the index for it, and from the "
+        "switch on it is used wherever it is configured",
+    )
     llm: LLMSettings = Field(default_factory=LLMSettings)
     indexing: IndexingSettings = Field(default_factory=IndexingSettings)
     chunking: ChunkingSettings = Field(default_factory=ChunkingSettings)
     retrieval: RetrievalSettings = Field(default_factory=RetrievalSettings)
+    jobs: JobSettings = Field(default_factory=JobSettings)
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from knowledge_base.settings.base import Seconds, SettingsPart
+from knowledge_base.settings.base import ONE_DAY, Seconds, SettingsPart
 
 
 class Timeouts(SettingsPart):
@@ -21,6 +21,7 @@ class Timeouts(SettingsPart):
     close: Seconds = Field(5.0, description="`close()`")
     store: Seconds = Field(30.0, description="`store_fact`")
     bulk: Seconds = Field(3600.0, description="`store_facts`, `delete_facts`")
+    add_document: Seconds = Field(300.0, description="`add_document`, `delete_document`")
     get: Seconds = Field(5.0, description="`get_fact`, `get_fact_history`, each page of `iter_facts`")
     update: Seconds = Field(30.0, description="`update_fact`")
     delete: Seconds = Field(5.0, description="`delete_fact`")
@@ -28,6 +29,10 @@ class Timeouts(SettingsPart):
     retrieve: Seconds = Field(10.0, description="`retrieve_chunks_from_text`")
     context: Seconds = Field(10.0, description="`build_context`")
     ask: Seconds = Field(60.0, description="`ask`, `stream_answer`")
+    job: Seconds = Field(
+        ONE_DAY, description="`export_all_data`, `import_data`, `rebuild_search_index`, `ingest_path`, housekeeping"
+    )
     check: Seconds = Field(600.0, description="`check_integrity`")
+    job_call: Seconds = Field(5.0, description="`start_job`, `get_job`, `list_jobs`, `cancel_job`, `job_result`")
     stats: Seconds = Field(5.0, description="`get_stats`, `get_detailed_stats`")
     health: Seconds = Field(3.0, description="`health`")

@@ -3,14 +3,28 @@
 from knowledge_base.types.admin import (
     BreakerStats,
     DetailedStats,
+    FindingKind,
     Health,
+    IntegrityExample,
     IntegrityReport,
     PartHealth,
     PoolStats,
+    RebuildReport,
     Stats,
 )
 from knowledge_base.types.common import BulkResult, Failure, Metadata, OnDuplicate, OnError, Progress, Role, SearchMode
+from knowledge_base.types.documents import Document, DocumentResult, DocumentWithText, IngestResult
 from knowledge_base.types.facts import Fact, FactVersion, ParkedFact, StoreResult
+from knowledge_base.types.housekeeping import (
+    BackupCheck,
+    DuplicateFact,
+    DuplicateGroup,
+    DuplicateReport,
+    NamespaceReport,
+    NamespaceStats,
+    PrunedBy,
+)
+from knowledge_base.types.jobs import Job, JobFailure, JobKind, JobState
 from knowledge_base.types.search import (
     Answer,
     AnswerPart,
@@ -22,10 +36,12 @@ from knowledge_base.types.search import (
     SearchHit,
     SearchResults,
 )
+from knowledge_base.types.transfer import ExportFormat, ExportReport, ImportReport, OnConflict
 
 __all__ = [
     "Answer",
     "AnswerPart",
+    "BackupCheck",
     "BreakerStats",
     "BulkResult",
     "ChatMessage",
@@ -33,19 +49,40 @@ __all__ = [
     "Citation",
     "Context",
     "DetailedStats",
+    "Document",
+    "DocumentResult",
+    "DocumentWithText",
+    "DuplicateFact",
+    "DuplicateGroup",
+    "DuplicateReport",
+    "ExportFormat",
+    "ExportReport",
     "Fact",
     "FactVersion",
     "Failure",
+    "FindingKind",
     "Health",
+    "ImportReport",
+    "IngestResult",
+    "IntegrityExample",
     "IntegrityReport",
+    "Job",
+    "JobFailure",
+    "JobKind",
+    "JobState",
     "Metadata",
+    "NamespaceReport",
+    "NamespaceStats",
+    "OnConflict",
     "OnDuplicate",
     "OnError",
     "ParkedFact",
     "PartHealth",
     "PoolStats",
     "Progress",
+    "PrunedBy",
     "RAGOperationMetrics",
+    "RebuildReport",
     "Role",
     "SearchHit",
     "SearchMode",

@@ -2,20 +2,85 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal, TypeAlias, TypedDict
 
 from knowledge_base.types.facts import ParkedFact
 
+FindingKind: TypeAlias = Literal[
+    "missing_parts",
+    "wrong_labels",
+    "wrong_vectors",
+    "missing_vectors",
+    "forgotten",
+    "unlisted",
+    "damaged_records",
+    "stray_parts",
+    "stale_parts",
+    "orphaned_generations",
+    "stray_history",
+    "stray_entries",
+    "stray_pending",
+    "wrong_counts",
+    "missing_index",
+    "wrong_index",
+    "incomplete_index",
+    "foreign_types",
+    "unknown_keys",
+    "parked",
+]
+"""What an integrity check can find."""
+
+
+class IntegrityExample(TypedDict, total=False):
+    """One thing that an integrity check found."""
+
+    kind: FindingKind
+    id: str
+    """The fact or document, where it is one."""
+    key: str
+    """The key in Redis or the name of the index, where it is one."""
+    detail: str
+    """What is wrong with it, where the kind does not say it all."""
+
 
 class IntegrityReport(TypedDict):
-    """What waits in a namespace, and what was given up."""
+    """What does not agree in a namespace, what waits there, and what was given up."""
 
     namespace: str
     facts: int
+    documents: int
     pending: int
     parked: list[ParkedFact]
+    """Those that were given up before the check; a repair has made them pending again."""
+    findings: dict[FindingKind, int]
+    """How many of each kind were found, the repaired ones included; kinds of which there are none are left out."""
+    examples: list[IntegrityExample]
+    """Some of each kind."""
     repaired: int
+    """How many of all that was found are mended."""
     ok: bool
+    """Whether nothing was found, or all of it is mended."""
+
+
+class RebuildReport(TypedDict):
+    """What a rebuild of a search index did."""
+
+    namespace: str
+    generation: int | None
+    """Number of the generation that is live now; None where nothing was ever written."""
+    replaced: int | None
+    """Number of the one that was live before."""
+    model: str | None
+    """Identity of the embedding model that it was built for."""
+    dimension: int | None
+    facts: int
+    """Facts and documents that it was filled with."""
+    embedded: int
+    """Of these, those that were embedded anew."""
+    resumed: bool
+    """Whether it went on where another process had stopped."""
+    took_s: float
+    """Seconds until it was live; the old one was dropped some seconds later."""
 
 
 class Stats(TypedDict):
@@ -23,6 +88,7 @@ class Stats(TypedDict):
 
     namespace: str
     facts: int
+    documents: int
     passages: int
     pending: int
     parked: int

@@ -1,0 +1,1 @@
+"""Documents: files and long texts, read, cut along their structure and kept."""

@@ -1,0 +1,1 @@
+"""One reader per format: a pure function from the bytes of a file to its blocks."""
