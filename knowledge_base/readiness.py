@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from knowledge_base.connection.deadline import deadline
 from knowledge_base.connection.manager import AsyncRedisManager
-from knowledge_base.embedding.service import EmbeddingService
+from knowledge_base.embedding.embeddings import Embeddings
 from knowledge_base.errors import IndexMismatchError, KnowledgeBaseError, OverloadedError, UnavailableError
 from knowledge_base.index.background import BackgroundIndexer
 from knowledge_base.index.generations import Generations
@@ -25,7 +25,7 @@ class Readiness:
     Args:
         manager: The connections.
         generations: Which index is live.
-        embedding: The embedding model.
+        embeddings: The embedding models.
         texts: Searches by words.
         background: Completes what waits for vectors; started anew if it has died.
         pools: Gives the use of all that is limited.
@@ -35,14 +35,14 @@ class Readiness:
         self,
         manager: AsyncRedisManager,
         generations: Generations,
-        embedding: EmbeddingService,
+        embeddings: Embeddings,
         texts: TextIndex,
         background: BackgroundIndexer,
         pools: Callable[[], dict[str, PoolStats]],
     ) -> None:
         self._manager = manager
         self._generations = generations
-        self._embedding = embedding
+        self._embeddings = embeddings
         self._texts = texts
         self._background = background
         self._pools = pools
@@ -59,7 +59,7 @@ class Readiness:
             "redis": self._redis,
             "search": lambda: self._search(namespace),
             "index": lambda: self._index(namespace),
-            "embedding": self._model,
+            "embedding": lambda: self._model(namespace),
             "capacity": self._capacity,
             "indexer": self._indexer,
         }
@@ -87,14 +87,19 @@ class Readiness:
         if generation is None:
             return "none yet; the first store makes one"
         generation = await self._generations.make_whole(generation)
-        if not await self._embedding.may_make(generation.model, generation.dimension):
-            identity = await self._embedding.identity()
+        service = await self._embeddings.serving(generation.model, generation.dimension)
+        if not await service.may_make(generation.model, generation.dimension):
+            identity = await service.identity()
             raise IndexMismatchError(namespace, f"{identity.model}/{identity.dimension}", generation.identity)
         return f"generation {generation.number}, built with {generation.identity}"
 
-    async def _model(self) -> str:
-        await self._embedding.probe()
-        identity = await self._embedding.identity()
+    async def _model(self, namespace: str) -> str:
+        service = self._embeddings.current
+        # The model is ill or well whatever Redis is; which of two models is asked is Redis' matter.
+        if self._embeddings.upcoming is not None and (generation := await self._generations.current(namespace)):
+            service = await self._embeddings.serving(generation.model, generation.dimension)
+        await service.probe()
+        identity = await service.identity()
         return f"{identity.model}, {identity.dimension} dimensions"
 
     async def _capacity(self) -> str:

@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 
 from knowledge_base.answers.answerer import Answerer
 from knowledge_base.connection.manager import AsyncRedisManager
-from knowledge_base.embedding.service import EmbeddingService
+from knowledge_base.embedding.embeddings import Embeddings
 from knowledge_base.facts.repository import FactRepository
 from knowledge_base.index.generations import Generations, is_missing_index
 from knowledge_base.index.schema import Generation
@@ -28,7 +28,7 @@ class Statistics:
         manager: The connections.
         repository: Removes what has expired, so that it is not counted.
         generations: Which index is live.
-        embedding: The embedding model.
+        embeddings: The embedding models.
         answerer: Asks the LLM.
         pools: Gives the use of all that is limited.
     """
@@ -38,14 +38,14 @@ class Statistics:
         manager: AsyncRedisManager,
         repository: FactRepository,
         generations: Generations,
-        embedding: EmbeddingService,
+        embeddings: Embeddings,
         answerer: Answerer,
         pools: Callable[[], dict[str, PoolStats]],
     ) -> None:
         self._manager = manager
         self._repository = repository
         self._generations = generations
-        self._embedding = embedding
+        self._embeddings = embeddings
         self._answerer = answerer
         self._pools = pools
 
@@ -62,13 +62,15 @@ class Statistics:
             await self._repository.sweep(generation)
         pipeline = client.pipeline(transaction=False)
         pipeline.zcard(keys.facts)
+        pipeline.zcard(keys.documents)
         pipeline.hget(keys.counters, "passages")
         pipeline.zcard(keys.pending)
         pipeline.hlen(keys.parked)
-        facts, passages, pending, parked = await pipeline.execute()
+        facts, documents, passages, pending, parked = await pipeline.execute()
         return {
             "namespace": namespace,
             "facts": int(facts),
+            "documents": int(documents),
             "passages": int(passages or 0),
             "pending": int(pending),
             "parked": int(parked),
@@ -104,7 +106,7 @@ class Statistics:
             "redis_version": str(server.get("valkey_version") or server["redis_version"]),
             "search_version": await self._search_version(),
             "pools": self._pools(),
-            "breakers": [*self._manager.breakers(), *self._embedding.breakers(), *self._answerer.breakers()],
+            "breakers": [*self._manager.breakers(), *self._embeddings.breakers(), *self._answerer.breakers()],
         }
 
     async def _index_infos(self, generation: Generation) -> list[dict[str, Any]]:

@@ -62,6 +62,7 @@ class EmbeddingService:
         breaker: When a failing model is left alone.
         model: A LlamaIndex embedding to use instead of the one that the settings name.
         manager: Where processes share the vectors of queries; None for nowhere.
+        name: The service, as named in statistics and errors.
         clock: Monotonic seconds; tests bring their own.
     """
 
@@ -73,17 +74,19 @@ class EmbeddingService:
         breaker: BreakerSettings,
         model: BaseEmbedding | None = None,
         manager: AsyncRedisManager | None = None,
+        name: str = "embedding",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._timeout = timeout
         self._given = model
         self._clock = clock
-        self._breaker = CircuitBreaker("embedding", breaker, clock=clock)
+        self._name = name
+        self._breaker = CircuitBreaker(name, breaker, clock=clock)
         waiting = settings.max_waiting_requests
         # Passages must not take the threads of those who wait for an answer.
-        self._query_threads = WorkerThreads("query embedding", threads=settings.threads, waiting=waiting)
-        self._passage_threads = WorkerThreads("passage embedding", threads=settings.threads, waiting=waiting)
+        self._query_threads = WorkerThreads(f"query {name}", threads=settings.threads, waiting=waiting)
+        self._passage_threads = WorkerThreads(f"passage {name}", threads=settings.threads, waiting=waiting)
         self._loading = asyncio.Lock()
         self._engine: Engine | None = None
         size, ttl = settings.cache_size, settings.cache_ttl
@@ -179,9 +182,9 @@ class EmbeddingService:
         dispatcher = None if self._engine is None else self._engine.dispatcher
         under_way = 0 if dispatcher is None else dispatcher.under_way
         return {
-            "query embedding threads": self._query_threads.stats(),
-            "passage embedding threads": self._passage_threads.stats(),
-            "embedding requests": {
+            f"query {self._name} threads": self._query_threads.stats(),
+            f"passage {self._name} threads": self._passage_threads.stats(),
+            f"{self._name} requests": {
                 "connections": under_way,
                 "in_use": under_way,
                 "waiting": 0 if dispatcher is None else dispatcher.waiting,

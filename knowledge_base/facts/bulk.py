@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from itertools import groupby, islice
 from typing import Any, NamedTuple
 
+from knowledge_base.clock import stored_time
 from knowledge_base.connection.admission import Admission
 from knowledge_base.connection.driver_errors import translated
 from knowledge_base.connection.workload import call_outside, job
@@ -151,7 +152,7 @@ class BulkWriter:
                     try:
                         # What was changed since it matched may match no longer.
                         deleted = dry_run or await self._writer.delete(
-                            namespace, fact["id"], principals, fact["version"]
+                            namespace, fact["id"], principals, fact["version"], stored_time(fact["created_at"])
                         )
                     except (VersionConflictError, UnavailableError) as error:
                         if isinstance(error, UnavailableError) and not result["processed"]:

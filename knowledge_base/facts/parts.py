@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from knowledge_base.connection.giving_way import giving_way
 from knowledge_base.connection.workload import WorkloadThreads
 from knowledge_base.embedding.service import EmbeddingService
 from knowledge_base.errors import InvalidInputError
@@ -51,6 +52,16 @@ def labels(
         "source": source or "",
         "meta": SEPARATOR.join(metadata_labels(metadata)),
     }
+
+
+class Described(NamedTuple):
+    """What of a fact its parts are made of."""
+
+    content: str
+    metadata: Mapping[str, Any]
+    tags: Sequence[str]
+    source: str | None
+    principals: Sequence[str]
 
 
 class PartMaker:
@@ -104,15 +115,35 @@ class PartMaker:
             own_labels, digest = await self._threads.to_thread(
                 _described, *described, step="labelling metadata", limit=self._limit
             )
-        # They stand with each part: the server would be busy with writing them for too long.
-        weight = sum(map(len, own_labels.values())) * (len(passages) + len(sections))
-        if weight > MOST_LABEL_CHARS:
-            raise InvalidInputError(
-                "metadata",
-                "has too many values to filter on for so long a content (tags and principals count); shorten either",
-                limit=MOST_LABEL_CHARS,
-            )
-        return FactParts(passages, sections, own_labels, digest)
+        return _checked(FactParts(passages, sections, own_labels, digest))
+
+    async def make_all(self, described: Sequence[Described], limit: float) -> list[FactParts | InvalidInputError]:
+        """Returns the parts of many facts, made in one go in a worker thread.
+
+        Args:
+            described: The facts.
+            limit: Seconds that all of them may take.
+
+        Returns:
+            For each its parts, or why it is refused.
+
+        Raises:
+            OperationTimeoutError: It took too long.
+            OverloadedError: Too much waits for the threads already.
+        """
+        model = await self._embedding.load()
+
+        def make(fact: Described) -> FactParts | InvalidInputError:
+            cut = self._splitter.split_here(fact.content, tokenizer=model.tokenizer, model_tokens=model.tokens)
+            try:
+                return _checked(FactParts(cut.passages, cut.sections, *_described(*fact)))
+            except InvalidInputError as error:
+                return error
+
+        def make_all() -> list[FactParts | InvalidInputError]:
+            return [make(fact) for fact in giving_way(described)]
+
+        return await self._threads.to_thread(make_all, step="cutting contents into passages", limit=limit)
 
     async def _split(self, content: str) -> tuple[list[str], list[str]]:
         model = await self._embedding.load()
@@ -120,6 +151,18 @@ class PartMaker:
             content, tokenizer=model.tokenizer, model_tokens=model.tokens, limit=self._limit
         )
         return cut.passages, cut.sections
+
+
+def _checked(parts: FactParts) -> FactParts:
+    # They stand with each part: the server would be busy with writing them for too long.
+    weight = sum(map(len, parts.labels.values())) * (len(parts.passages) + len(parts.sections))
+    if weight > MOST_LABEL_CHARS:
+        raise InvalidInputError(
+            "metadata",
+            "has too many values to filter on for so long a content (tags and principals count); shorten either",
+            limit=MOST_LABEL_CHARS,
+        )
+    return parts
 
 
 def _described(

@@ -129,6 +129,7 @@ async def _facts(namespace: str, records: Sequence[FactRecord | None]) -> list[F
     facts: list[Fact] = []
     for begin in range(0, len(records), MADE_AT_ONCE):
         some = records[begin : begin + MADE_AT_ONCE]
-        facts += [record.to_fact(namespace) for record in some if record is not None]
+        # A document has the record of a fact, but is none.
+        facts += [record.to_fact(namespace) for record in some if record is not None and record.document_id is None]
         await asyncio.sleep(0)
     return facts

@@ -127,7 +127,12 @@ class FactRepository:
         return stored
 
     async def delete(
-        self, generation: Generation, fact_id: str, callers: Sequence[str], expected_version: int | None
+        self,
+        generation: Generation,
+        fact_id: str,
+        callers: Sequence[str],
+        expected_version: int | None,
+        created_at: int | None = None,
     ) -> bool:
         """Deletes a fact.
 
@@ -136,6 +141,7 @@ class FactRepository:
             fact_id: The fact.
             callers: Who is asking.
             expected_version: The version that it must have, or None for any.
+            created_at: When it must have been stored first, in milliseconds since 1970, or None for any time.
 
         Returns:
             Whether it was there and visible.
@@ -150,6 +156,7 @@ class FactRepository:
             "fact_id": fact_id,
             "callers": list(callers),
             "expected_version": "" if expected_version is None else str(expected_version),
+            "created_at": "" if created_at is None else str(created_at),
         }
         key = Keyspace(generation.namespace).fact(fact_id)
         reply = await self._delete(client, [key], [encoded_json(request)])
@@ -268,7 +275,7 @@ class FactRepository:
         pipeline.lrange(keys.history(fact_id), 0, -1)
         values, snapshots = await pipeline.execute()
         record = decode_record(fact_id, values)
-        if record is None or not record.is_visible(principals, self.now()):
+        if record is None or record.document_id is not None or not record.is_visible(principals, self.now()):
             return []
         versions = [record.to_version()]
         decoded = 0

@@ -192,7 +192,12 @@ class FactWriter:
         return await self._change(namespace, fact_id, change, principals, expected_version)
 
     async def delete(
-        self, namespace: str, fact_id: str, principals: Sequence[str], expected_version: int | None
+        self,
+        namespace: str,
+        fact_id: str,
+        principals: Sequence[str],
+        expected_version: int | None,
+        created_at: int | None = None,
     ) -> bool:
         """Deletes a fact.
 
@@ -201,6 +206,7 @@ class FactWriter:
             fact_id: The fact.
             principals: Who is asking.
             expected_version: The version that it must have, or None for any.
+            created_at: When it must have been stored first, in milliseconds since 1970, or None for any time.
 
         Returns:
             Whether it was there and visible.
@@ -211,7 +217,7 @@ class FactWriter:
         """
 
         async def attempt(generation: Generation) -> bool:
-            return await self._repository.delete(generation, fact_id, principals, expected_version)
+            return await self._repository.delete(generation, fact_id, principals, expected_version, created_at)
 
         return await self._generations.in_live(namespace, attempt, nothing=False)
 

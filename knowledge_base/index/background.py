@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextvars import Context
 
 from redis.exceptions import ResponseError
@@ -16,11 +16,13 @@ from knowledge_base.connection.deadline import deadline
 from knowledge_base.connection.hashes import read_hashes
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.connection.workload import job
-from knowledge_base.embedding.service import EmbeddingService, is_embedding_failure
+from knowledge_base.embedding.embeddings import Embeddings
+from knowledge_base.embedding.service import is_embedding_failure
 from knowledge_base.errors import CircuitOpenError, KnowledgeBaseError, UnavailableError
 from knowledge_base.index.generations import Generations
 from knowledge_base.index.indexer import Indexer, PassageSet, passage_groups
 from knowledge_base.index.pending import PendingFacts, Work
+from knowledge_base.index.retired import RetiredGenerations
 from knowledge_base.index.schema import Generation
 from knowledge_base.keyspace import Keyspace, PartName
 
@@ -28,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 BATCH = 32
 """Facts that are taken at a time."""
+
+READ_PASSAGES = 1_000
+"""Passages that are read at a time, those of one document apart."""
 
 LOOKING_SECONDS = 10.0
 """Budget for finding out what waits, and for removing what has expired."""
@@ -60,27 +65,33 @@ class BackgroundIndexer:
     Args:
         manager: The connections.
         generations: Where each namespace's passages live.
-        embedding: Tells a fact that the model refuses from a model that is away.
+        embeddings: Tell a fact that the model refuses from a model that is away.
         indexer: Gives passages their vectors.
         pending: The record of what waits.
+        retired: Drops generations that nobody searches any more.
         sweep: Removes from a generation what has expired.
+        collect: Removes from a namespace what documents have left over.
     """
 
     def __init__(
         self,
         manager: AsyncRedisManager,
         generations: Generations,
-        embedding: EmbeddingService,
+        embeddings: Embeddings,
         indexer: Indexer,
         pending: PendingFacts,
+        retired: RetiredGenerations,
         sweep: Callable[[Generation], Awaitable[None]],
+        collect: Callable[[str], Awaitable[int]],
     ) -> None:
         self._manager = manager
         self._generations = generations
-        self._embedding = embedding
+        self._embeddings = embeddings
         self._indexer = indexer
         self._pending = pending
+        self._retired = retired
         self._sweep = sweep
+        self._collect = collect
         self._wake: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
         self._left: dict[str, set[str]] = {}
@@ -185,7 +196,16 @@ class BackgroundIndexer:
             for work in due:
                 try:
                     if await self._do(work):
-                        busy.append(Work(work.namespace, indexing=True, expiry=False, inserts=False))
+                        busy.append(
+                            Work(
+                                work.namespace,
+                                indexing=True,
+                                expiry=False,
+                                inserts=False,
+                                retired=False,
+                                leftovers=False,
+                            )
+                        )
                     self._resting.pop(work.namespace, None)
                     done += 1
                 except Exception as error:  # noqa: BLE001 - one namespace must not hold up the others
@@ -238,6 +258,12 @@ class BackgroundIndexer:
                     await self._sweep(generation)
                 if generation is not None and work.inserts:
                     await self._pending.collect(generation)
+        if work.retired:
+            async with deadline("dropping an old index", GROUP_SECONDS):
+                await self._retired.drop_due(work.namespace)
+        if work.leftovers:
+            async with deadline("removing what documents have left over", GROUP_SECONDS):
+                await self._collect(work.namespace)
         return work.indexing and await self._index_batch(work.namespace)
 
     async def _index_batch(self, namespace: str) -> bool:
@@ -250,11 +276,14 @@ class BackgroundIndexer:
             with self._pending.held(namespace, mine):
                 async with deadline("reading pending facts", LOOKING_SECONDS):
                     generation = await self._indexer.generation(namespace)
-                    sets = await self._read(generation, claimed, mine)
-                for group in passage_groups(sets):
-                    # What a group has got when its time is over, it need not get again.
-                    async with deadline("indexing pending facts", GROUP_SECONDS):
-                        await self._index_group(generation, group, mine)
+                    names = await self._passages_of(generation, claimed)
+                for some in _in_portions(names):
+                    async with deadline("reading pending facts", LOOKING_SECONDS):
+                        sets = await self._read(generation, some, mine)
+                    for group in passage_groups(sets):
+                        # What a group has got when its time is over, it need not get again.
+                        async with deadline("indexing pending facts", GROUP_SECONDS):
+                            await self._index_group(generation, group, mine)
         except BaseException:
             with contextlib.suppress(KnowledgeBaseError, ResponseError):
                 async with deadline("leaving pending facts", LOOKING_SECONDS):
@@ -269,20 +298,21 @@ class BackgroundIndexer:
             if not is_embedding_failure(error):
                 raise
             # If the model answers otherwise, it refuses one of them, which must not hold up the others.
-            await self._require_model()
+            await self._require_model(generation)
             if len(group) == 1:
                 await self._put_off(generation.namespace, group[0].fact_id, str(error), mine)
                 return
             for item in group:
                 await self._index_group(generation, [item], mine)
 
-    async def _require_model(self) -> None:
+    async def _require_model(self, generation: Generation) -> None:
+        service = await self._embeddings.serving(generation.model, generation.dimension)
         try:
-            await self._embedding.probe()
+            await service.probe()
         except CircuitOpenError as refused:
             # The circuit may be open for the facts' sake only.
             await asyncio.sleep(refused.retry_after)
-            await self._embedding.probe()
+            await service.probe()
 
     async def _put_off(self, namespace: str, fact_id: str, reason: str, mine: set[str]) -> None:
         mine.discard(fact_id)
@@ -293,19 +323,23 @@ class BackgroundIndexer:
         else:
             logger.info("the model refuses a fact", extra=extra)
 
-    async def _read(self, generation: Generation, fact_ids: Sequence[str], mine: set[str]) -> list[PassageSet]:
+    async def _passages_of(self, generation: Generation, fact_ids: Sequence[str]) -> list[list[PartName]]:
         client = await self._manager.main()
         facts = [Keyspace(generation.namespace).fact(fact_id) for fact_id in fact_ids]
         revisions = [row async for rows in read_hashes(client, facts, ["revision", "passages"]) for row in rows]
-        names: list[PartName] = []
+        names: list[list[PartName]] = []
         gone: list[str] = []
         for fact_id, (revision, count) in zip(fact_ids, revisions, strict=True):
             if revision is None or count is None:
                 gone.append(fact_id)
                 continue
-            names += [PartName(fact_id, revision, position) for position in range(int(count))]
+            names.append([PartName(fact_id, revision, position) for position in range(int(count))])
         if gone:
             await self._pending.forget(generation.namespace, gone)
+        return names
+
+    async def _read(self, generation: Generation, names: Sequence[PartName], mine: set[str]) -> list[PassageSet]:
+        client = await self._manager.main()
         passages = [f"{generation.passage_prefix}:{name.node_id}" for name in names]
         found = [row[0] async for rows in read_hashes(client, passages, ["text"]) for row in rows]
         texts: dict[tuple[str, str], list[str | None]] = {}
@@ -320,6 +354,18 @@ class BackgroundIndexer:
                 # Unless it was changed just now, something else has written to its passages.
                 await self._put_off(generation.namespace, fact_id, "some of its passages are missing", mine)
         return sets
+
+
+def _in_portions(facts: Sequence[Sequence[PartName]]) -> Iterator[list[PartName]]:
+    # A document may have thousands of passages, and a batch dozens of documents.
+    portion: list[PartName] = []
+    for names in facts:
+        if portion and len(portion) + len(names) > READ_PASSAGES:
+            yield portion
+            portion = []
+        portion += names
+    if portion:
+        yield portion
 
 
 def _backoff(failures: int, error: Exception) -> float:

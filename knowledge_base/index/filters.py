@@ -26,6 +26,12 @@ LONGEST_METADATA_VALUE = 256
 WEIGHTLESS = "=>{$weight:0}"
 """Keeps a clause out of the score; it must stand at each clause, since the server loses it at a group of them."""
 
+DOCUMENT_MARK = "*"
+"""A value, beside its id, of the field ``document`` of every part of a document."""
+
+FACTS_ONLY = f"-@document:{{\\{DOCUMENT_MARK}}}"
+"""The clause for parts of facts that are no documents."""
+
 _TAG_FIELDS = {"tags": "tags", "source": "source", "fact_id": "fact_id", "document_id": "document"}
 _TIME_FIELDS = {"created_at", "updated_at"}
 _COMBINATORS = {"and", "or", "not"}

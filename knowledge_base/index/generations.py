@@ -16,14 +16,17 @@ from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.connection.scripts import LuaScript
 from knowledge_base.errors import KnowledgeBaseError, PermissionDeniedError, ServerRequirementError, UnavailableError
 from knowledge_base.index.schema import Generation, text_index_command, vector_index_command
-from knowledge_base.keyspace import NAMESPACES_KEY, Keyspace
+from knowledge_base.keyspace import NAMESPACES_KEY, SWITCHED_OFF, Keyspace
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-FILLING_PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
+FILLING_PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 0.8)
 """Seconds between looks at an index that is being filled; whoever meets one in a large base retries later."""
+
+MOVES = 4
+"""How often something is done in the live generation, when others become live meanwhile."""
 
 FRESH_FOR = 1.0
 """Seconds that a process trusts what it read, so that a switch is seen within them."""
@@ -51,16 +54,21 @@ class Generations:
 
     Args:
         manager: The connections.
+        cut: How contents are cut, recorded with a new generation.
         clock: Monotonic seconds; tests bring their own.
     """
 
-    def __init__(self, manager: AsyncRedisManager, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, manager: AsyncRedisManager, cut: str = "", *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._manager = manager
+        self.cut = cut
         self._clock = clock
         self._register = LuaScript("knowledge_base.index", "register", repeatable=True)
         self._switch = LuaScript("knowledge_base.index", "switch_build", repeatable=True)
         self._known: dict[str, tuple[float, Generation | None]] = {}
         self._reading: dict[str, asyncio.Task[Generation | None]] = {}
+        self._forgotten: dict[str, int] = {}
         self._checked: set[Generation] = set()
         self._has_engine = False
         self._creating: dict[str, asyncio.Lock] = {}
@@ -85,7 +93,7 @@ class Generations:
     async def in_live(
         self, namespace: str, work: Callable[[Generation], Awaitable[Result]], *, nothing: Result
     ) -> Result:
-        """Does something in the live generation; once more when another one became live meanwhile.
+        """Does something in the live generation; again when another one became live meanwhile.
 
         Args:
             namespace: The namespace.
@@ -98,15 +106,17 @@ class Generations:
         Raises:
             GenerationMovedError: Yet another one became live.
         """
-        generation = await self.current(namespace)
-        if generation is None:
-            return nothing
-        try:
-            return await work(generation)
-        except GenerationMovedError:
-            self.forget(namespace)
-        generation = await self.current(namespace)
-        return nothing if generation is None else await work(generation)
+        for attempt in range(1, MOVES + 1):
+            generation = await self.current(namespace)
+            if generation is None:
+                break
+            try:
+                return await work(generation)
+            except GenerationMovedError:
+                self.forget(namespace)
+                if attempt == MOVES:
+                    raise
+        return nothing
 
     def forget(self, namespace: str) -> None:
         """Makes the next call read anew which generation is live.
@@ -115,6 +125,9 @@ class Generations:
             namespace: The namespace.
         """
         self._known.pop(namespace, None)
+        # What is being read may be what was live before.
+        self._reading.pop(namespace, None)
+        self._forgotten[namespace] = self._forgotten.get(namespace, 0) + 1
 
     async def ensure(self, namespace: str, model: str, dimension: int) -> Generation:
         """Returns the live generation; on the first write, records and creates it.
@@ -161,8 +174,10 @@ class Generations:
     async def _recorded(self, namespace: str, model: str, dimension: int) -> tuple[Generation, bool]:
         client = await self._manager.main()
         keys = Keyspace(namespace)
-        *fields, empty = await self._register(client, [keys.generation, keys.facts], [model, dimension])
-        generation = self._remember(namespace, fields)
+        *fields, empty = await self._register(
+            client, [keys.generation, keys.facts, keys.documents], [model, dimension, self.cut]
+        )
+        generation = self._remember(namespace, fields, self._forgotten.get(namespace))
         assert generation is not None
         return generation, empty == "1"
 
@@ -194,14 +209,50 @@ class Generations:
         self._known[generation.namespace] = (self._clock(), live)
         extra = {"knowledge_namespace": live.namespace, "build": live.build}
         logger.warning("made a search index anew that had vanished", extra=extra)
-        for name in (generation.text_index, generation.vector_index):
-            await self._drop(name)
+        await self.drop_indices(generation)
         return live
 
     async def _require_engine(self, namespace: str) -> None:
         # "No such index" is an answer that only a query engine gives.
         await self._indexed_share(Keyspace(namespace).text_index(1))
         self._has_engine = True
+
+    async def read(self, namespace: str) -> Generation | None:
+        """Returns the live generation as the server has it at this moment, or None.
+
+        Args:
+            namespace: The namespace.
+        """
+        return await self._read_anew(namespace)
+
+    async def recorded_cut(self, namespace: str) -> str | None:
+        """Returns how contents were cut when the live generation was made, or None where that is not known.
+
+        Args:
+            namespace: The namespace.
+        """
+        client = await self._manager.main()
+        return await client.hget(Keyspace(namespace).generation, "cut") or None  # type: ignore[misc]
+
+    async def create(self, generation: Generation) -> None:
+        """Creates the indices of a generation that has no passages yet; those that exist stay.
+
+        Args:
+            generation: The generation.
+
+        Raises:
+            ServerRequirementError: The server refused.
+        """
+        await self._create(generation, [generation.text_index, generation.vector_index], scan=False)
+
+    async def drop_indices(self, generation: Generation) -> None:
+        """Drops the indices of a generation by their own names; its passages stay.
+
+        Args:
+            generation: The generation.
+        """
+        for name in (generation.text_index, generation.vector_index):
+            await self._drop(name)
 
     async def _create(self, generation: Generation, names: Collection[str], *, scan: bool) -> None:
         commands = {
@@ -249,17 +300,19 @@ class Generations:
         return await asyncio.shield(reading)
 
     def _has_read(self, namespace: str, done: asyncio.Task[Generation | None]) -> None:
-        del self._reading[namespace]
+        if self._reading.get(namespace) is done:
+            del self._reading[namespace]
         if not done.cancelled():
             # Whoever waited may have gone; the loop would log it.
             done.exception()
 
     async def _read_anew(self, namespace: str) -> Generation | None:
         client = await self._manager.main()
+        forgotten = self._forgotten.get(namespace)
         fields = await client.hmget(  # type: ignore[misc]
             Keyspace(namespace).generation, ["number", "model", "dimension", "build"]
         )
-        return self._remember(namespace, fields)
+        return self._remember(namespace, fields, forgotten)
 
     async def namespaces(self) -> list[str]:
         """Returns every namespace that was ever written to, in order of name."""
@@ -277,9 +330,18 @@ class Generations:
         info = dict(zip(reply[::2], reply[1::2], strict=False))
         return float(info["percent_indexed"])
 
-    def _remember(self, namespace: str, fields: list[str | None]) -> Generation | None:
+    def _remember(self, namespace: str, fields: list[str | None], forgotten: int | None) -> Generation | None:
         number, model, dimension, build = fields
         generation = None
+        if number is None or number == SWITCHED_OFF:
+            # Whatever is written next makes indices of its own.
+            self._checked = {one for one in self._checked if one.namespace != namespace}
+        if number == SWITCHED_OFF:
+            self._known.pop(namespace, None)
+            raise UnavailableError(
+                f"namespace {namespace!r} is being dropped or renamed; retry in a moment (kb namespaces finishes what "
+                "was broken off)"
+            )
         if number is not None:
             try:
                 generation = Generation(namespace, int(number), str(model), int(dimension or ""), int(build or 1))
@@ -287,5 +349,6 @@ class Generations:
                 raise KnowledgeBaseError(
                     f"the record of the index of namespace {namespace!r} is damaged: something else has written to it"
                 ) from None
-        self._known[namespace] = (self._clock(), generation)
+        if forgotten == self._forgotten.get(namespace):
+            self._known[namespace] = (self._clock(), generation)
         return generation

@@ -9,9 +9,9 @@ from knowledge_base.connection.admission import Admission
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.connection.scripts import Call, LuaScript
 from knowledge_base.connection.workload import in_job
-from knowledge_base.embedding.service import EmbeddingService
+from knowledge_base.embedding.embeddings import Embeddings
 from knowledge_base.errors import IndexMismatchError
-from knowledge_base.index.generations import GenerationMovedError, Generations
+from knowledge_base.index.generations import MOVES, GenerationMovedError, Generations
 from knowledge_base.index.pending import PendingFacts
 from knowledge_base.index.schema import VECTOR_FIELD, Generation
 from knowledge_base.index.vector_index import EmbeddedPassage, VectorIndex
@@ -37,7 +37,7 @@ class Indexer:
     Args:
         manager: The connections.
         generations: Where each namespace's passages live.
-        embedding: Makes the vectors.
+        embeddings: Make the vectors.
         vectors: Writes them.
         pending: The record of what waits for vectors.
         inserts: Inserts under way at once, those of jobs apart; the others wait.
@@ -48,7 +48,7 @@ class Indexer:
         self,
         manager: AsyncRedisManager,
         generations: Generations,
-        embedding: EmbeddingService,
+        embeddings: Embeddings,
         vectors: VectorIndex,
         pending: PendingFacts,
         *,
@@ -57,7 +57,7 @@ class Indexer:
     ) -> None:
         self._manager = manager
         self._generations = generations
-        self._embedding = embedding
+        self._embeddings = embeddings
         self._vectors = vectors
         self._pending = pending
         self._inserts = {is_job: Admission("the index", inserts) for is_job in (False, True)}
@@ -75,15 +75,15 @@ class Indexer:
             EmbeddingUnavailableError: The model's dimension is not known and cannot be asked for.
         """
         generation = await self._generations.current(namespace)
-        if generation is None or not await self._embedding.may_make(generation.model, generation.dimension):
-            identity = await self._embedding.identity()
+        if generation is None or not await self._can_embed(generation):
+            identity = await self._embeddings.current.identity()
             generation = generation or await self._generations.ensure(namespace, identity.model, identity.dimension)
             if (generation.model, generation.dimension) != identity:
                 raise IndexMismatchError(namespace, f"{identity.model}/{identity.dimension}", generation.identity)
         return await self._generations.ensure(namespace, generation.model, generation.dimension)
 
     async def in_generation(self, namespace: str, work: Callable[[Generation], Awaitable[Result]]) -> Result:
-        """Does something in the generation that is written to; once more when another one became live meanwhile.
+        """Does something in the generation that is written to; again when another one became live meanwhile.
 
         Args:
             namespace: The namespace.
@@ -97,11 +97,16 @@ class Indexer:
             IndexMismatchError: The index was built with another model or dimension.
             EmbeddingUnavailableError: The model's dimension is not known and cannot be asked for.
         """
-        try:
-            return await work(await self.generation(namespace))
-        except GenerationMovedError:
-            self._generations.forget(namespace)
+        for _ in range(MOVES - 1):
+            try:
+                return await work(await self.generation(namespace))
+            except GenerationMovedError:
+                self._generations.forget(namespace)
         return await work(await self.generation(namespace))
+
+    async def _can_embed(self, generation: Generation) -> bool:
+        service = await self._embeddings.serving(generation.model, generation.dimension)
+        return await service.may_make(generation.model, generation.dimension)
 
     async def embed_ahead(self, generation: Generation, item: PassageSet) -> None:
         """Embeds and writes the passages of a revision that a fact is to be switched to.
@@ -114,7 +119,7 @@ class Indexer:
             UnavailableError: The model or Redis could not be reached.
         """
         await self._pending.expect(generation.namespace, item.fact_id, item.revision)
-        await self._embed(generation, [item])
+        await self.embed(generation, [item])
 
     async def index(
         self, generation: Generation, sets: Sequence[PassageSet], *, only_missing: bool = False
@@ -135,7 +140,7 @@ class Indexer:
         indexed: list[bool] = []
         with self._pending.held(generation.namespace, [item.fact_id for item in sets]):
             for group in passage_groups(sets):
-                await self._embed(generation, group, only_missing=only_missing)
+                await self.embed(generation, group, only_missing=only_missing)
                 indexed += await self.settle(generation, group)
         return indexed
 
@@ -170,16 +175,28 @@ class Indexer:
         replies = [await self._settle(client, *calls[0])] if len(calls) == 1 else await self._settle.many(client, calls)
         return [reply == 1 for reply in replies]
 
-    async def _embed(self, generation: Generation, sets: Sequence[PassageSet], *, only_missing: bool = False) -> None:
+    async def embed(self, generation: Generation, sets: Sequence[PassageSet], *, only_missing: bool = False) -> None:
+        """Embeds passages and writes their vectors; settles nothing.
+
+        Args:
+            generation: Where to.
+            sets: The passages.
+            only_missing: Whether to look first which passages have their vectors already.
+
+        Raises:
+            IndexMismatchError: The vectors are not as long as those of the generation.
+            UnavailableError: The model or Redis could not be reached.
+        """
         names = [PartName(item.fact_id, item.revision, at) for item in sets for at in range(len(item.texts))]
         texts = [text for item in sets for text in item.texts]
         if only_missing:
             there = await self._have_vectors(generation, names)
             texts = [text for text, is_there in zip(texts, there, strict=True) if not is_there]
             names = [name for name, is_there in zip(names, there, strict=True) if not is_there]
+        service = await self._embeddings.serving(generation.model, generation.dimension)
         for begin in range(0, len(texts), PASSAGES_AT_ONCE):
             some = slice(begin, begin + PASSAGES_AT_ONCE)
-            vectors = await self._embedding.embed_passages(texts[some], generation.namespace)
+            vectors = await service.embed_passages(texts[some], generation.namespace)
             if len(vectors[0]) != generation.dimension:
                 # The server would take it, and index nothing.
                 given = f"{generation.model}/{len(vectors[0])}"

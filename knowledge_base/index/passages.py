@@ -12,6 +12,7 @@ from typing import Any
 
 from knowledge_base.connection.giving_way import giving_way
 from knowledge_base.connection.workload import WorkloadThreads
+from knowledge_base.errors import UnavailableError
 from knowledge_base.heavy_imports import import_heavy
 from knowledge_base.index.analysis import Analyzer
 from knowledge_base.settings import ChunkingSettings
@@ -99,11 +100,31 @@ class PassageSplitter:
             self._split, content, tokenizer, tokens, step="cutting content into passages", limit=limit
         )
 
+    def split_here(self, content: str, *, tokenizer: Tokenizer | None, model_tokens: int | None) -> Cut:
+        """Returns the parts of a content, as ``split`` does, in the thread that calls: a worker thread.
+
+        Args:
+            content: Any text that is not blank.
+            tokenizer: The embedding model's own, or None for LlamaIndex's default.
+            model_tokens: How many tokens the model reads, or None when unknown.
+        """
+        tokens = min(self._settings.passage_tokens, model_tokens or self._settings.passage_tokens)
+        if len(content) * MOST_TOKENS_A_CHARACTER <= tokens:
+            return self._cut(content, [content])
+        if tokenizer is not None and len(content) <= INLINE_CHARACTERS and len(tokenizer(content)) <= tokens:
+            return self._cut(content, [content])
+        return self._split(content, tokenizer, tokens)
+
     def _split(self, content: str, tokenizer: Tokenizer | None, tokens: int) -> Cut:
         overlap = min(self._settings.overlap_tokens, tokens // 2)
         count = tokens if tokenizer is None else len(tokenizer(content))
         split = _sentence_splitter(tokenizer, even_size(count, tokens, overlap), overlap)
-        return self._cut(content, [text for text in split(content) if text.strip()] or [content])
+        try:
+            texts = split(content)
+        except TimeoutError as error:
+            # The library that finds sentences has a limit of its own, which a machine in need of time can reach.
+            raise UnavailableError("finding the sentences of a content took too long; retry in a moment") from error
+        return self._cut(content, [text for text in texts if text.strip()] or [content])
 
     def _cut(self, content: str, passages: list[str]) -> Cut:
         if len(passages) <= SECTION_PASSAGES:

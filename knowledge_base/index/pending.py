@@ -38,6 +38,8 @@ class Work(NamedTuple):
     indexing: bool
     expiry: bool
     inserts: bool
+    retired: bool
+    leftovers: bool
 
 
 class PendingFacts:
@@ -80,15 +82,17 @@ class PendingFacts:
             pipeline = client.pipeline(transaction=False)
             for namespace in some:
                 keys = Keyspace(namespace)
-                for name in (keys.pending, keys.expiring, keys.inserts):
+                for name in _looked_at(keys):
                     pipeline.zcount(name, "-inf", now)
             # A key that something else has written to concerns its namespace only.
             counts = await pipeline.execute(raise_on_error=False)
             if all(isinstance(count, Exception) for count in counts):
                 raise counts[0]
             for at, namespace in enumerate(some):
-                found_here = counts[3 * at : 3 * at + 3]
-                work = Work(namespace, *(isinstance(count, int) and count > 0 for count in found_here))
+                kinds = len(_looked_at(Keyspace(namespace)))
+                is_due = [isinstance(count, int) and count > 0 for count in counts[kinds * at : kinds * (at + 1)]]
+                indexing, expiry, inserts, retired, staged, left = is_due
+                work = Work(namespace, indexing, expiry, inserts, retired, staged or left)
                 if any(work[1:]):
                     found.append(work)
         return found
@@ -240,6 +244,10 @@ class PendingFacts:
         client = await self._manager.main()
         due = dict.fromkeys(fact_ids, self._now() + later)
         await client.zadd(Keyspace(namespace).pending, due, xx=True)
+
+
+def _looked_at(keys: Keyspace) -> tuple[str, ...]:
+    return keys.pending, keys.expiring, keys.inserts, keys.retired, keys.staged, keys.leftovers
 
 
 class _Renewal:

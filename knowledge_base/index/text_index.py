@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 from knowledge_base.connection.manager import AsyncRedisManager, PoolName
 from knowledge_base.errors import KnowledgeBaseError, UnavailableError
 from knowledge_base.index.candidate import Candidates
-from knowledge_base.index.generations import Generations, is_missing_index
+from knowledge_base.index.generations import GenerationMovedError, Generations, is_missing_index
 from knowledge_base.index.schema import POSITION_FIELD, SEQ_FIELD, Generation
 from knowledge_base.index.text_query import bm25_query
 from knowledge_base.keyspace import PartName
@@ -109,6 +109,8 @@ class TextIndex:
                 if not is_missing_index(error):
                     raise
                 whole = await self._generations.make_whole(generation)
+                if whole.number != generation.number:
+                    raise GenerationMovedError(generation.namespace) from error
                 reply = await client.execute_command(*_command(whole, arguments))
         except ResponseError as error:
             if is_missing_index(error):

@@ -19,7 +19,7 @@ from knowledge_base.embedding.service import EmbeddingService
 from knowledge_base.errors import KnowledgeBaseError, UnavailableError
 from knowledge_base.heavy_imports import import_heavy
 from knowledge_base.index.candidate import Candidates
-from knowledge_base.index.generations import Generations, is_missing_index
+from knowledge_base.index.generations import GenerationMovedError, Generations, is_missing_index
 from knowledge_base.index.schema import Generation
 from knowledge_base.keyspace import PartName
 
@@ -135,7 +135,7 @@ class VectorIndex:
         except ResponseError as error:
             if not is_missing_index(error):
                 raise
-            whole = await self._generations.make_whole(generation)
+            whole = await self._made_whole(generation)
             try:
                 found = await self._found(replace(query, generation=whole))
             except ResponseError as again:
@@ -179,13 +179,19 @@ class VectorIndex:
         except ResponseError as error:
             if not is_missing_index(error):
                 raise
-        whole = await self._generations.make_whole(generation)
+        whole = await self._made_whole(generation)
         try:
             return await self._attempt(step, partial(run, whole))
         except ResponseError as error:
             if is_missing_index(error):
                 raise UnavailableError("the search index has vanished once more; retry in a moment") from error
             raise
+
+    async def _made_whole(self, generation: Generation) -> Generation:
+        whole = await self._generations.make_whole(generation)
+        if whole.number != generation.number:
+            raise GenerationMovedError(generation.namespace)
+        return whole
 
     def _opened(self, generation: Generation, client: redis.Redis, model: BaseEmbedding) -> VectorStoreIndex:
         with self._lock:

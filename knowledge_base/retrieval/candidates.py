@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from knowledge_base.connection.deadline import share_of_deadline
-from knowledge_base.embedding.service import EmbeddingService
+from knowledge_base.embedding.embeddings import Embeddings
 from knowledge_base.errors import UnavailableError
 from knowledge_base.index.analysis import Analyzer
 from knowledge_base.index.candidate import Candidates
@@ -70,7 +70,7 @@ class CandidateFinder:
 
     Args:
         generations: Where each namespace's passages are.
-        embedding: Makes the query's vector.
+        embeddings: Make the query's vector.
         vectors: Finds by meaning.
         texts: Finds by words.
         policy: Says whether the server may cut an answer short.
@@ -83,7 +83,7 @@ class CandidateFinder:
     def __init__(
         self,
         generations: Generations,
-        embedding: EmbeddingService,
+        embeddings: Embeddings,
         vectors: VectorIndex,
         texts: TextIndex,
         policy: TimeoutPolicy,
@@ -94,7 +94,7 @@ class CandidateFinder:
         vector_share: float,
     ) -> None:
         self._generations = generations
-        self._embedding = embedding
+        self._embeddings = embeddings
         self._vectors = vectors
         self._texts = texts
         self._policy = policy
@@ -163,9 +163,10 @@ class CandidateFinder:
 
     async def _query_vector(self, generation: Generation, query: str) -> Sequence[float]:
         # Before the model is asked, which may be away: another one's vectors would be of no use.
-        await self._embedding.require(generation.namespace, generation.model, generation.dimension)
-        vector = await self._embedding.embed_query(query, generation.namespace)
-        await self._embedding.require(generation.namespace, generation.model, generation.dimension)
+        service = await self._embeddings.serving(generation.model, generation.dimension)
+        await service.require(generation.namespace, generation.model, generation.dimension)
+        vector = await service.embed_query(query, generation.namespace)
+        await service.require(generation.namespace, generation.model, generation.dimension)
         return vector
 
     async def _retrieve(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from knowledge_base.connection.hashes import HashGroup, read_bytes, read_hash_groups
 from knowledge_base.connection.manager import AsyncRedisManager
@@ -12,8 +13,19 @@ from knowledge_base.facts.repository import FactRepository
 from knowledge_base.index.schema import VECTOR_FIELD, Generation
 from knowledge_base.keyspace import PartName
 from knowledge_base.retrieval.chunk_candidates import StoredPassage
+from knowledge_base.retrieval.places import PLACE_FIELDS, Place, decode_place
 
 TEXT_FIELD = "text"
+
+
+class PassagesWithFacts(NamedTuple):
+    """What was read of passages."""
+
+    records: dict[str, FactRecord]
+    """Their facts, by id."""
+    texts: dict[PartName, str]
+    places: dict[PartName, Place]
+    """Where in their documents they stand, as far as they are from some."""
 
 
 class ChunkPassages:
@@ -59,8 +71,8 @@ class ChunkPassages:
 
     async def with_facts(
         self, generation: Generation, names: Sequence[PartName], principals: Sequence[str], *, neighbours: bool
-    ) -> tuple[dict[str, FactRecord], dict[PartName, str]]:
-        """Returns the facts of passages, by id, and the passages' texts, without what is gone or not visible.
+    ) -> PassagesWithFacts:
+        """Returns the facts of passages, and the passages' texts and places, without what is gone or not visible.
 
         Args:
             generation: Where they are.
@@ -74,13 +86,16 @@ class ChunkPassages:
         fact_ids = list(dict.fromkeys(name.fact_id for name in names))
         wanted = list(dict.fromkeys(near for name in names for near in (beside(name) if neighbours else [name])))
         facts = self._repository.hashes(generation.namespace, fact_ids)
-        texts = HashGroup([_key(generation, name) for name in wanted], [TEXT_FIELD])
+        texts = HashGroup([_key(generation, name) for name in wanted], [TEXT_FIELD, *PLACE_FIELDS])
         client = await self._manager.search()
         fact_rows, text_rows = await read_hash_groups(client, [facts, texts])
         records = await self._repository.visible(fact_ids, fact_rows, principals)
-        return (
+        found = {name: row for name, row in zip(wanted, text_rows, strict=True) if row[0] is not None}
+        places = {name: decode_place(row[1:]) for name, row in found.items()}
+        return PassagesWithFacts(
             {record.fact_id: record for record in records if record is not None},
-            {name: row[0] for name, row in zip(wanted, text_rows, strict=True) if row[0] is not None},
+            {name: row[0] for name, row in found.items() if row[0] is not None},
+            {name: place for name, place in places.items() if place is not None},
         )
 
 

@@ -165,13 +165,13 @@ class ChunkRetriever:
         size = max(READ_AT_LEAST, config.max_chunks)
         for begin in range(0, len(candidates), size):
             some = candidates[begin : begin + size]
-            records, texts = await self._passages.with_facts(
+            read = await self._passages.with_facts(
                 generation, [one.name for one in some], request.principals, neighbours=config.merge_neighbours
             )
-            current = [one for one in some if _is_current(one, records)]
+            current = [one for one in some if _is_current(one, read.records)]
             refused = selection.refused
             chosen = await self._threads.to_thread(
-                selection.offer, current, records, texts, step="choosing passages", limit=CHOOSING_SECONDS
+                selection.offer, current, *read, step="choosing passages", limit=CHOOSING_SECONDS
             )
             if selection.is_full or (not chosen and selection.refused > refused):
                 # What comes after these is worse, and would hardly fit.

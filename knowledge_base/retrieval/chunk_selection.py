@@ -10,17 +10,9 @@ from knowledge_base.index.passages import join_passages
 from knowledge_base.keyspace import PartName
 from knowledge_base.retrieval.chunk_candidates import PassageCandidate
 from knowledge_base.retrieval.chunk_passages import beside
+from knowledge_base.retrieval.places import NOWHERE, Place, joined_place
 from knowledge_base.settings import RetrievalConfig
 from knowledge_base.types import ChunkWithContext
-
-
-class Place(NamedTuple):
-    """Where in its document a passage stands; nothing of it is known of a fact that is from none."""
-
-    section_path: list[str]
-    section_title: str | None
-    page_start: int | None
-    page_end: int | None
 
 
 class Chunk(NamedTuple):
@@ -30,11 +22,8 @@ class Chunk(NamedTuple):
     first: PartName
     content: str
     similarity: float
-
-    @property
-    def place(self) -> Place:
-        """Where in its document it stands."""
-        return Place([], None, None, None)
+    place: Place = NOWHERE
+    """Where in its document it stands."""
 
     def with_tokens(self, tokens: int) -> ChunkWithContext:
         """Returns what callers get.
@@ -48,7 +37,7 @@ class Chunk(NamedTuple):
             "doc_id": self.record.document_id or self.record.fact_id,
             "chunk_index": self.first.position,
             "content": self.content,
-            "section_path": place.section_path,
+            "section_path": list(place.section_path),
             "section_title": place.section_title,
             "page_start": place.page_start,
             "page_end": place.page_end,
@@ -84,6 +73,7 @@ class ChunkSelection:
         self._records: dict[str, FactRecord] = {}
         self._similarities: dict[PartName, float] = {}
         self._texts: dict[PartName, str] = {}
+        self._places: dict[PartName, Place] = {}
         self._seen: set[str] = set()
         self._spent = 0
         self.refused = 0
@@ -100,7 +90,11 @@ class ChunkSelection:
         return len(self._chosen) >= self._config.max_chunks
 
     def offer(
-        self, candidates: Sequence[PassageCandidate], records: Mapping[str, FactRecord], texts: Mapping[PartName, str]
+        self,
+        candidates: Sequence[PassageCandidate],
+        records: Mapping[str, FactRecord],
+        texts: Mapping[PartName, str],
+        places: Mapping[PartName, Place] | None = None,
     ) -> int:
         """Chooses the next best passages that are new and fit.
 
@@ -108,12 +102,14 @@ class ChunkSelection:
             candidates: Passages of facts that are current, best first.
             records: The facts, by id.
             texts: The passages' texts, and those of their neighbours.
+            places: Where in their documents they stand, as far as they are from some.
 
         Returns:
             How many were chosen.
         """
         self._records.update(records)
         self._texts.update(texts)
+        self._places.update(places or {})
         chosen_before = len(self._chosen)
         for name, similarity in candidates:
             if self.is_full:
@@ -161,7 +157,10 @@ class ChunkSelection:
         record = self._records[name.fact_id]
         content = join_passages([self._texts[one] for one in names], record.content)
         similarity = max(self._similarities.get(one, 0.0) for one in names)
-        chunk = Chunk(record, names[0], content, similarity)
+        places = [self._places.get(one, NOWHERE) for one in names]
+        best = max(names, key=lambda one: self._similarities.get(one, 0.0))
+        place = joined_place(places, self._places.get(best, NOWHERE))
+        chunk = Chunk(record, names[0], content, similarity, place)
         rank = min((group.rank for group in absorbed), default=len(self._chosen))
         return _Group(rank, tuple(names), chunk, self._cost(chunk))
 

@@ -13,7 +13,7 @@ from knowledge_base.connection.workload import WorkloadThreads
 from knowledge_base.facts.records import FactRecord
 from knowledge_base.facts.repository import FactRepository
 from knowledge_base.index.candidate import Candidates
-from knowledge_base.index.filters import FilterCompiler
+from knowledge_base.index.filters import FACTS_ONLY, FilterCompiler
 from knowledge_base.index.generations import Generations
 from knowledge_base.index.schema import Generation
 from knowledge_base.retrieval.candidates import CandidateFinder, SearchRequest
@@ -122,7 +122,7 @@ class Searcher:
             InvalidInputError: The filter cannot be applied.
             UnavailableError: Redis could not be reached.
         """
-        scope = self._compiler.compile(filters, principals)
+        scope = f"({self._compiler.compile(filters, principals)} {FACTS_ONLY})"
         generation = await self._generations.current(namespace)
         if generation is None:
             return []
@@ -133,7 +133,7 @@ class Searcher:
         current = [
             record.to_fact(namespace)
             for item, record in zip(ranked, records, strict=False)
-            if record is not None and record.revision == item.revision
+            if record is not None and record.document_id is None and record.revision == item.revision
         ]
         return current[offset:wanted]
 
