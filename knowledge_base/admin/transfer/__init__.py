@@ -1,0 +1,1 @@
+"""Everything out of a namespace into a file, and back in."""
