@@ -1,0 +1,1 @@
+"""Running long calls in the background, recorded in Redis."""
