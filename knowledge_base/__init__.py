@@ -11,30 +11,28 @@ from knowledge_base._version import __version__
 if TYPE_CHECKING:
     from knowledge_base.connection.manager import AsyncRedisManager, get_redis_manager
     from knowledge_base.errors import (
-        CircuitOpenError, EmbeddingUnavailableError, FactNotFoundError, IndexMismatchError, InvalidInputError,
-        KnowledgeBaseError, LLMUnavailableError, OperationTimeoutError, OverloadedError, PermissionDeniedError,
-        ServerRequirementError, UnavailableError, VersionConflictError,
+        CircuitOpenError, DocumentNotFoundError, EmbeddingUnavailableError, FactNotFoundError, IndexMismatchError,
+        InvalidInputError, KnowledgeBaseError, LLMUnavailableError, OperationTimeoutError, OverloadedError,
+        PermissionDeniedError, ServerRequirementError, UnavailableError, VersionConflictError,
     )
     from knowledge_base.knowledge_base import KnowledgeBase
     from knowledge_base.settings import (
-        BreakerSettings, ChunkingSettings, EmbeddingSettings, IndexingSettings, LLMSettings, Limits, RetrievalConfig,
-        RetrievalSettings, Settings, Timeouts,
+        BreakerSettings, ChunkingSettings, EmbeddingSettings, IndexingSettings, JobSettings, LLMSettings, Limits,
+        RetrievalConfig, RetrievalSettings, Settings, Timeouts,
     )
-    from knowledge_base.types import (
-        Answer, AnswerPart, BulkResult, ChatMessage, ChunkWithContext, Citation, Context, DetailedStats, Fact,
-        FactVersion, Failure, Health, IntegrityReport, ParkedFact, RAGOperationMetrics, SearchHit, SearchResults,
-        Stats, StoreResult,
-    )
+    from knowledge_base.types import *  # noqa: F403 - each of them is named below
 
 __all__ = [
-    "Answer", "AnswerPart", "AsyncRedisManager", "BreakerSettings", "BulkResult", "ChatMessage", "ChunkWithContext",
-    "ChunkingSettings", "CircuitOpenError", "Citation", "Context", "DetailedStats", "EmbeddingSettings",
-    "EmbeddingUnavailableError", "Fact", "FactNotFoundError", "FactVersion", "Failure", "Health", "IndexMismatchError",
-    "IndexingSettings", "IntegrityReport", "InvalidInputError", "KnowledgeBase", "KnowledgeBaseError", "LLMSettings",
-    "LLMUnavailableError", "Limits", "OperationTimeoutError", "OverloadedError", "ParkedFact", "PermissionDeniedError",
-    "RAGOperationMetrics", "RetrievalConfig", "RetrievalSettings", "SearchHit", "SearchResults",
-    "ServerRequirementError", "Settings", "Stats", "StoreResult", "Timeouts", "UnavailableError",
-    "VersionConflictError", "__version__", "get_redis_manager",
+    "Answer", "AnswerPart", "AsyncRedisManager", "BackupCheck", "BreakerSettings", "BulkResult", "ChatMessage",
+    "ChunkWithContext", "ChunkingSettings", "CircuitOpenError", "Citation", "Context", "DetailedStats", "Document",
+    "DocumentNotFoundError", "DocumentResult", "DocumentWithText", "DuplicateFact", "DuplicateGroup", "DuplicateReport",
+    "EmbeddingSettings", "EmbeddingUnavailableError", "ExportReport", "Fact", "FactNotFoundError", "FactVersion",
+    "Failure", "Health", "ImportReport", "IndexMismatchError", "IndexingSettings", "IngestResult", "IntegrityExample",
+    "IntegrityReport", "InvalidInputError", "Job", "JobFailure", "JobSettings", "KnowledgeBase", "KnowledgeBaseError",
+    "LLMSettings", "LLMUnavailableError", "Limits", "NamespaceReport", "NamespaceStats", "OperationTimeoutError",
+    "OverloadedError", "ParkedFact", "PermissionDeniedError", "RAGOperationMetrics", "RebuildReport", "RetrievalConfig",
+    "RetrievalSettings", "SearchHit", "SearchResults", "ServerRequirementError", "Settings", "Stats", "StoreResult",
+    "Timeouts", "UnavailableError", "VersionConflictError", "__version__", "get_redis_manager",
 ]
 # fmt: on
 

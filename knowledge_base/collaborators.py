@@ -4,16 +4,41 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from knowledge_base.admin.integrity import IntegrityCheck
+from knowledge_base.admin.housekeeping.backup import BackupTest
+from knowledge_base.admin.housekeeping.duplicates import DuplicateFinder
+from knowledge_base.admin.housekeeping.namespace_copy import NamespaceCopies
+from knowledge_base.admin.housekeeping.namespaces import Namespaces
+from knowledge_base.admin.housekeeping.prune import Pruning
+from knowledge_base.admin.housekeeping.whole_facts import WholeFacts
+from knowledge_base.admin.integrity.integrity_check import IntegrityCheck
+from knowledge_base.admin.jobs.jobs import Jobs
+from knowledge_base.admin.jobs.record import JobRecords
+from knowledge_base.admin.rebuild.index_rebuild import IndexRebuild
+from knowledge_base.admin.transfer.fact_import import FactImport
+from knowledge_base.admin.transfer.fact_pages import FactPages
+from knowledge_base.admin.transfer.transfer import Transfer
 from knowledge_base.answers.answerer import Answerer
 from knowledge_base.connection.admission import Admission
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.connection.workload import WorkloadThreads
+from knowledge_base.documents.chunker import DocumentChunker
+from knowledge_base.documents.extraction import Extractor
+from knowledge_base.documents.index_queue import IndexQueue
+from knowledge_base.documents.ingest import Ingestion
+from knowledge_base.documents.records import DocumentArchive
+from knowledge_base.documents.repository import DocumentRepository
+from knowledge_base.documents.service import Documents
+from knowledge_base.documents.staging import DocumentStaging
+from knowledge_base.documents.tree import FolderTree
+from knowledge_base.documents.writer import DocumentWriter
+from knowledge_base.embedding.embeddings import Embeddings
 from knowledge_base.embedding.service import EmbeddingService
 from knowledge_base.facts.bulk import BulkWriter
 from knowledge_base.facts.parts import PartMaker
 from knowledge_base.facts.reader import FactReader
+from knowledge_base.facts.remake import FactRemaker
 from knowledge_base.facts.repository import FactRepository
+from knowledge_base.facts.restore import FactRestorer
 from knowledge_base.facts.writer import FactWriter
 from knowledge_base.index.analysis import Analyzer
 from knowledge_base.index.background import BackgroundIndexer
@@ -22,6 +47,7 @@ from knowledge_base.index.generations import Generations
 from knowledge_base.index.indexer import Indexer
 from knowledge_base.index.passages import PassageSplitter
 from knowledge_base.index.pending import PendingFacts
+from knowledge_base.index.retired import RetiredGenerations
 from knowledge_base.index.text_index import TextIndex
 from knowledge_base.index.timeout_policy import TimeoutPolicy
 from knowledge_base.index.vector_index import VectorIndex
@@ -34,7 +60,7 @@ from knowledge_base.retrieval.context_builder import ContextBuilder
 from knowledge_base.retrieval.passage_reader import PassageReader
 from knowledge_base.retrieval.searcher import Searcher
 from knowledge_base.retrieval.tokens import TokenCounter
-from knowledge_base.settings import Settings
+from knowledge_base.settings import EmbeddingSettings, Settings
 from knowledge_base.statistics import Statistics
 from knowledge_base.types import PoolStats
 
@@ -54,11 +80,17 @@ class Collaborators:
         settings: All settings.
         manager: The connections.
         embed_model: The caller's own embedding, or None.
+        next_embed_model: The caller's own embedding that the base is being moved to, or None.
         llm: The caller's own LLM, or None.
     """
 
     def __init__(
-        self, settings: Settings, manager: AsyncRedisManager, embed_model: BaseEmbedding | None, llm: LLM | None
+        self,
+        settings: Settings,
+        manager: AsyncRedisManager,
+        embed_model: BaseEmbedding | None,
+        next_embed_model: BaseEmbedding | None,
+        llm: LLM | None,
     ) -> None:
         limits = settings.limits
         analyzer = Analyzer()
@@ -72,7 +104,19 @@ class Collaborators:
             model=embed_model,
             manager=manager,
         )
-        self.generations = Generations(manager)
+        upcoming: EmbeddingService | None = None
+        if settings.next_embedding is not None or next_embed_model is not None:
+            upcoming = EmbeddingService(
+                settings.next_embedding or EmbeddingSettings(),
+                timeout=settings.timeouts.embedding,
+                breaker=settings.breaker,
+                model=next_embed_model,
+                manager=manager,
+                name="next embedding",
+            )
+        self.embeddings = Embeddings(self.embedding, upcoming)
+        chunking = settings.chunking
+        self.generations = Generations(manager, f"{chunking.passage_tokens}/{chunking.overlap_tokens}")
         self.vectors = VectorIndex(
             manager,
             self.embedding,
@@ -85,39 +129,93 @@ class Collaborators:
             manager, self.splitting, keep_history=limits.history, lease=settings.indexing.lease
         )
         self.pending = PendingFacts(manager, settings.indexing)
-        indexer = Indexer(
+        self.indexer = Indexer(
             manager,
             self.generations,
-            self.embedding,
+            self.embeddings,
             self.vectors,
             self.pending,
             # The other half of the threads is for searches.
             inserts=max(1, limits.index_threads // 2),
             insert_timeout=settings.timeouts.llama_index,
         )
+        retired = RetiredGenerations(manager, self.generations)
+        self.staging = DocumentStaging(manager, self.splitting)
         self.background = BackgroundIndexer(
-            manager, self.generations, self.embedding, indexer, self.pending, self.repository.sweep
+            manager,
+            self.generations,
+            self.embeddings,
+            self.indexer,
+            self.pending,
+            retired,
+            self.repository.sweep,
+            self.staging.collect,
         )
         self.reader = FactReader(self.repository, texts, self.generations, compiler)
+        self.restorer = FactRestorer(
+            manager, self.indexer, self.splitting, keep_history=limits.history, lease=settings.indexing.lease
+        )
         self.splitter = PassageSplitter(settings.chunking, self.splitting, analyzer)
-        parts = PartMaker(self.splitter, self.embedding, self.splitting, settings.timeouts.document)
+        self.parts = parts = PartMaker(self.splitter, self.embedding, self.splitting, settings.timeouts.document)
+        self.remaker = FactRemaker(manager, self.repository, parts, self.splitting, self.pending, self.background)
         self.writer = FactWriter(
-            self.repository, parts, self.generations, indexer, self.background, settings.timeouts, limits
+            self.repository, parts, self.generations, self.indexer, self.background, settings.timeouts, limits
         )
         self.bulk = BulkWriter(
             self.writer,
             parts,
             self.repository,
             self.reader,
-            indexer,
+            self.indexer,
             self.background,
             self.generations,
             settings.timeouts,
             limits,
         )
+        self.extractor = Extractor(
+            file_seconds=settings.timeouts.file,
+            extraction_seconds=settings.timeouts.document,
+            max_bytes=limits.document_bytes,
+            max_characters=limits.document_chars,
+        )
+        self.folders = FolderTree(file_seconds=settings.timeouts.file)
+        document_repository = DocumentRepository(manager, self.splitting, lease=settings.indexing.lease)
+        document_writer = DocumentWriter(
+            document_repository,
+            self.staging,
+            DocumentChunker(settings.chunking, self.splitting, analyzer),
+            self.embeddings,
+            self.indexer,
+            self.background,
+            self.splitting,
+        )
+        self.documents = Documents(
+            self.extractor,
+            document_writer,
+            document_repository,
+            self.staging,
+            self.generations,
+            self.indexer,
+            self.splitting,
+            self.bulk.admission,
+            wait=settings.timeouts.add_document,
+        )
+        self.document_archive = DocumentArchive(manager, document_repository, document_writer, self.splitting, limits)
+        self.ingestion = Ingestion(
+            manager,
+            self.extractor,
+            self.folders,
+            document_writer,
+            document_repository,
+            self.staging,
+            self.documents,
+            IndexQueue(document_writer, self.indexer),
+            self.bulk.admission,
+            wait=settings.timeouts.job,
+        )
         self.finder = CandidateFinder(
             self.generations,
-            self.embedding,
+            self.embeddings,
             self.vectors,
             texts,
             TimeoutPolicy(manager),
@@ -165,9 +263,74 @@ class Collaborators:
                 "jobs": self.bulk.admission,
             }
             used = {name: admission.stats() for name, admission in admissions.items()}
-            threads = self.splitting.stats() | self.ranking.stats() | self.answerer.stats()
-            return manager.stats() | self.embedding.stats() | threads | used
+            threads = self.splitting.stats() | self.ranking.stats() | self.answerer.stats() | self.transfer.stats()
+            return manager.stats() | self.embeddings.stats() | threads | used
 
-        self.statistics = Statistics(manager, self.repository, self.generations, self.embedding, self.answerer, pools)
-        self.readiness = Readiness(manager, self.generations, self.embedding, texts, self.background, pools)
-        self.integrity = IntegrityCheck(self.statistics, self.pending, self.background)
+        self.rebuild = IndexRebuild(
+            manager,
+            self.generations,
+            self.embeddings,
+            self.indexer,
+            self.vectors,
+            texts,
+            self.remaker,
+            self.document_archive,
+            retired,
+            longest_search=max(settings.timeouts.search, settings.timeouts.retrieve, settings.timeouts.context),
+        )
+        self.statistics = Statistics(manager, self.repository, self.generations, self.embeddings, self.answerer, pools)
+        self.readiness = Readiness(manager, self.generations, self.embeddings, texts, self.background, pools)
+        waiting = settings.timeouts.job
+        self.pruning = Pruning(manager, self.repository, texts, self.generations, self.bulk.admission, wait=waiting)
+        self.duplicates = DuplicateFinder(
+            manager, self.generations, texts, self.ranking, self.bulk.admission, wait=waiting
+        )
+        self.transfer = Transfer(
+            manager,
+            self.generations,
+            FactPages(manager, self.generations, texts),
+            FactImport(
+                parts,
+                self.restorer,
+                self.indexer,
+                self.background,
+                self.generations,
+                self.embeddings,
+                limit=settings.timeouts.document,
+            ),
+            self.document_archive,
+            self.bulk.admission,
+            settings.timeouts,
+            limits,
+        )
+        self.namespaces = Namespaces(manager, self.generations, self.bulk.admission, wait=waiting)
+        self.backup_test = BackupTest(self.splitting, file_seconds=settings.timeouts.file)
+        self.copies = NamespaceCopies(
+            manager,
+            self.generations,
+            self.namespaces,
+            WholeFacts(manager, parts, self.splitting),
+            self.restorer,
+            self.document_archive,
+            self.repository,
+            document_repository,
+            self.bulk.admission,
+            wait=waiting,
+        )
+        self.jobs = Jobs(
+            JobRecords(manager, settings.jobs),
+            places=limits.concurrent_jobs,
+            waiting=limits.waiting_jobs,
+            lease=settings.jobs.lease,
+        )
+        self.integrity = IntegrityCheck(
+            manager,
+            self.statistics,
+            self.repository,
+            self.generations,
+            self.remaker,
+            self.document_archive,
+            self.indexer,
+            self.pending,
+            self.background,
+        )

@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING
 
 from knowledge_base.calls.admin import AdminCalls
 from knowledge_base.calls.answers import AnswerCalls
+from knowledge_base.calls.backup import BackupCalls
+from knowledge_base.calls.documents import DocumentCalls
 from knowledge_base.calls.facts import FactCalls
+from knowledge_base.calls.housekeeping import HousekeepingCalls
+from knowledge_base.calls.jobs import JobCalls
 from knowledge_base.calls.retrieval import RetrievalCalls
 from knowledge_base.connection.deadline import deadline
 from knowledge_base.connection.manager import AsyncRedisManager
@@ -18,7 +22,9 @@ if TYPE_CHECKING:
     from llama_index.core.llms import LLM
 
 
-class KnowledgeBase(FactCalls, RetrievalCalls, AnswerCalls, AdminCalls):
+class KnowledgeBase(
+    FactCalls, DocumentCalls, RetrievalCalls, AnswerCalls, AdminCalls, HousekeepingCalls, JobCalls, BackupCalls
+):
     """Facts in Redis, found again by meaning and by words.
 
     Nothing is done before ``start()``, which the first call implies. Every call takes ``timeout``, its whole budget
@@ -34,6 +40,7 @@ class KnowledgeBase(FactCalls, RetrievalCalls, AnswerCalls, AdminCalls):
         settings: All settings; from the environment where none are given.
         redis: A connection manager to share; closed by whoever made it.
         embed_model: A LlamaIndex embedding to use instead of the one that the settings name.
+        next_embed_model: A LlamaIndex embedding that the base is being moved to; see ``rebuild_search_index``.
         llm: A LlamaIndex LLM to answer questions instead of the one that the settings name.
     """
 
@@ -43,10 +50,18 @@ class KnowledgeBase(FactCalls, RetrievalCalls, AnswerCalls, AdminCalls):
         *,
         redis: AsyncRedisManager | None = None,
         embed_model: BaseEmbedding | None = None,
+        next_embed_model: BaseEmbedding | None = None,
         llm: LLM | None = None,
     ) -> None:
         chosen = settings or (redis.settings if redis is not None else Settings())
-        super().__init__(chosen, Services(chosen, redis=redis, embed_model=embed_model, llm=llm))
+        super().__init__(
+            chosen, Services(chosen, redis=redis, embed_model=embed_model, next_embed_model=next_embed_model, llm=llm)
+        )
+
+        self._embed_model = embed_model
+
+    def _beside(self, settings: Settings) -> KnowledgeBase:
+        return KnowledgeBase(settings, embed_model=self._embed_model)
 
     async def start(self) -> None:
         """Connects, begins to load the embedding model, and starts to index what was left pending.

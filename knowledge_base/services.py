@@ -36,6 +36,7 @@ class Services:
         settings: All settings.
         redis: A manager to share, or None for one of our own.
         embed_model: The caller's own embedding, or None.
+        next_embed_model: The caller's own embedding that the base is being moved to, or None.
         llm: The caller's own LLM, or None.
 
     Raises:
@@ -48,6 +49,7 @@ class Services:
         *,
         redis: AsyncRedisManager | None,
         embed_model: BaseEmbedding | None,
+        next_embed_model: BaseEmbedding | None = None,
         llm: LLM | None = None,
     ) -> None:
         url = redis.settings.redis_url if redis is not None else settings.redis_url
@@ -59,6 +61,7 @@ class Services:
         self._shared = redis
         self._manager = redis or AsyncRedisManager(settings)
         self._embed_model = embed_model
+        self._next_embed_model = next_embed_model
         self._llm = llm
         self._collaborators: Collaborators | None = None
         self._loading: asyncio.Task[None] | None = None
@@ -135,11 +138,16 @@ class Services:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
         if self._collaborators is not None:
+            await self._collaborators.jobs.close(budget / 4)
+            await self._collaborators.rebuild.close(budget / 8)
             await self._collaborators.background.close(budget / 8)
             closing = [
-                self._collaborators.embedding.close(budget / 2),
+                self._collaborators.embeddings.close(budget / 2),
                 self._collaborators.vectors.close(),
+                self._collaborators.extractor.close(budget / 2),
+                self._collaborators.folders.close(budget / 2),
                 self._collaborators.splitting.close(budget / 2),
+                self._collaborators.transfer.close(budget / 2),
                 self._collaborators.ranking.close(budget / 2),
                 self._collaborators.answerer.close(budget / 2),
             ]
@@ -165,14 +173,16 @@ class Services:
         self._refuse_when_closed()
         self._refuse_another_loop()
         if self._collaborators is None:
-            self._collaborators = Collaborators(self._settings, self._manager, self._embed_model, self._llm)
+            self._collaborators = Collaborators(
+                self._settings, self._manager, self._embed_model, self._next_embed_model, self._llm
+            )
         return self._collaborators
 
     async def _preload(self, collaborators: Collaborators) -> None:
         try:
             # The quickest first: all of them wait for their turn to import.
             await collaborators.tokens.load()
-            await collaborators.embedding.load()
+            await collaborators.embeddings.load()
             await collaborators.vectors.preload()
             await collaborators.splitter.preload()
             await collaborators.answerer.preload()

@@ -5,7 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import breaker, bulkheads, event_loop, import_time, local_embedding, mixed_load, search
+from tests.benchmarks import (
+    breaker,
+    bulkheads,
+    event_loop,
+    import_time,
+    ingest,
+    local_embedding,
+    mixed_load,
+    nearest,
+    rebuild,
+    search,
+    transfer,
+)
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "import": import_time.main,
@@ -15,11 +27,15 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "breaker": breaker.main,
     "bulkheads": bulkheads.main,
     "mixed_load": mixed_load.main,
+    "nearest": nearest.main,
+    "rebuild": rebuild.main,
+    "ingest": ingest.main,
+    "transfer": transfer.main,
 }
 
 
 def main() -> None:
-    named = [name for name in sys.argv[1:] if not name.startswith("--")]
+    named = [name for name in sys.argv[1:] if name in BENCHMARKS]
     for name in named or BENCHMARKS:
         print(f"== {name}")
         BENCHMARKS[name]()

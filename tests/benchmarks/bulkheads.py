@@ -1,17 +1,21 @@
-"""What chat pays for jobs beside it: the latency of its searches alone, during a bulk store, and over a backlog."""
+"""What chat pays for jobs beside it: the latency of its searches alone and during each kind of job."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from itertools import cycle, islice
+from pathlib import Path
 from statistics import median
+from typing import Any
 
 from knowledge_base import KnowledgeBase, Settings
 from tests.benchmarks.collection import percentile, texts
+from tests.support.many_facts import populate
 from tests.support.server import RedisServer
 
 QUESTIONS = 350
@@ -19,6 +23,8 @@ BETWEEN_QUESTIONS = 0.02
 BULK_FACTS = 6_000
 BACKLOG = 2_000
 JOBS = "jobs"
+MANY = "many"
+MANY_FACTS = 40_000
 WARM_UP = 20
 
 
@@ -69,6 +75,11 @@ async def measure(url: str) -> None:
         await chat.measure("alone")
         await during_bulk(kb, chat)
         await over_backlog(kb, chat)
+        await populate(kb, MANY_FACTS, namespace=MANY)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "many.jsonl"
+            await during(chat, "an export", lambda: kb.export_all_data(path, namespace=MANY, include_vectors=True))
+        await during(chat, "a rebuild", lambda: kb.rebuild_search_index(namespace=MANY))
 
 
 async def during_bulk(kb: KnowledgeBase, chat: Chat) -> None:
@@ -91,6 +102,24 @@ async def during_bulk(kb: KnowledgeBase, chat: Chat) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await job
     print(f"  it stored {rate:.0f} passages a second meanwhile")
+
+
+async def during(chat: Chat, name: str, call: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    """Measures beside a job that is begun again for as long as the questions last."""
+    done = 0
+
+    async def repeat() -> None:
+        nonlocal done
+        while True:
+            await call()
+            done += 1
+
+    job = asyncio.create_task(repeat())
+    await chat.measure(f"while {name} runs")
+    job.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await job
+    print(f"  of {MANY_FACTS} facts; it was done {done} times meanwhile")
 
 
 async def over_backlog(kb: KnowledgeBase, chat: Chat) -> None:

@@ -59,7 +59,14 @@ def test_quickstart_page_example_finds_what_it_stores(run_python: Run):
 
 
 @pytest.mark.parametrize(
-    "page", ["docs/how-to/facts.md", "docs/how-to/search.md", "docs/how-to/context.md", "docs/how-to/operate.md"]
+    "page",
+    [
+        "docs/how-to/facts.md",
+        "docs/how-to/documents.md",
+        "docs/how-to/search.md",
+        "docs/how-to/context.md",
+        "docs/how-to/operate.md",
+    ],
 )
 def test_how_to_snippets_run_one_after_the_other(page: str, run_python: Run):
     program = "\n".join(

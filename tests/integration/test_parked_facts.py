@@ -238,9 +238,9 @@ def test_check_command_lists_what_was_given_up_and_puts_it_back(
     repaired = capsys.readouterr().out
     assert main(["check", *where]) == 0
 
-    assert "1 facts, 0 wait for their vectors, 1 were given up" in listed
+    assert "1 facts, 0 documents, 0 wait for their vectors, 1 were given up" in listed
     assert "ValueError" in listed
-    assert "1 wait again" in repaired
+    assert "1 of 1 mended" in repaired
 
 
 async def test_check_of_an_empty_namespace_finds_nothing(stub_kb: KnowledgeBase, namespace: str) -> None:
@@ -251,8 +251,11 @@ async def test_check_of_an_empty_namespace_finds_nothing(stub_kb: KnowledgeBase,
     assert report == {
         "namespace": namespace,
         "facts": 0,
+        "documents": 0,
         "pending": 0,
         "parked": [],
+        "findings": {},
+        "examples": [],
         "repaired": 0,
         "ok": True,
     }

@@ -19,7 +19,7 @@ async def test_what_is_left_during_a_release_is_released_too() -> None:
 
     nothing: Any = None
     pending: Any = Pending()
-    background = BackgroundIndexer(nothing, nothing, nothing, nothing, pending, nothing)
+    background = BackgroundIndexer(nothing, nothing, nothing, nothing, pending, nothing, nothing, nothing)
     background.leave("n", ["first"])
 
     await background._release_left()

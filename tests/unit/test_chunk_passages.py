@@ -75,7 +75,7 @@ async def test_facts_come_with_their_passages_and_the_neighbours(
 ) -> None:
     redis.hset(Keyspace("acme").fact("f"), mapping={**FACT, "principals": "[]"})
 
-    records, texts = await passages.with_facts(GENERATION, [name(0), name(0, "gone")], [], neighbours=True)
+    records, texts, _ = await passages.with_facts(GENERATION, [name(0), name(0, "gone")], [], neighbours=True)
 
     assert [record.revision for record in records.values()] == ["1-abc-3"]
     assert texts == {name(0): "tëxt 0", name(1): "tëxt 1"}
@@ -86,7 +86,7 @@ async def test_neighbours_are_read_only_when_they_are_wanted(
 ) -> None:
     redis.hset(Keyspace("acme").fact("f"), mapping={**FACT, "principals": "[]"})
 
-    _, texts = await passages.with_facts(GENERATION, [name(1)], [], neighbours=False)
+    _, texts, _ = await passages.with_facts(GENERATION, [name(1)], [], neighbours=False)
 
     assert texts == {name(1): "tëxt 1"}
 
@@ -97,7 +97,7 @@ async def test_fact_that_the_caller_may_not_see_is_not_there(
 ) -> None:
     redis.hset(Keyspace("acme").fact("f"), mapping={**FACT, "principals": '["user:ann"]'})
 
-    records, _ = await passages.with_facts(GENERATION, [name(1)], principals, neighbours=False)
+    records, _, _ = await passages.with_facts(GENERATION, [name(1)], principals, neighbours=False)
 
     assert (set(records) == {"f"}) == seen
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knowledge_base.connection.workload import WorkloadThreads
-from knowledge_base.errors import OperationTimeoutError
+from knowledge_base.errors import OperationTimeoutError, UnavailableError
 from knowledge_base.index.analysis import Analyzer
 from knowledge_base.index.passages import (
     INLINE_CHARACTERS,
@@ -195,6 +195,18 @@ async def test_cutting_is_bounded(threads: WorkloadThreads) -> None:
         released.set()
 
     assert caught.value.spent_in == "cutting content into passages"
+
+
+async def test_library_that_gives_up_finding_sentences_is_an_error_of_ours(threads: WorkloadThreads) -> None:
+    content = prose(200)
+
+    def gives_up(text: str) -> list[str]:
+        if text != content:
+            raise TimeoutError("a regular expression took too long")
+        return text.split()
+
+    with pytest.raises(UnavailableError, match=r"finding the sentences .* took too long"):
+        await cut(threads, content, tokenizer=gives_up)
 
 
 async def test_event_loop_goes_on_while_content_is_cut(threads: WorkloadThreads) -> None:

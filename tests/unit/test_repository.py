@@ -382,3 +382,18 @@ async def test_history_that_is_switched_off_is_not_kept(
 
     assert (await store.repository.history(NAMESPACE, "f1", []))[1:] == []
     assert not store.redis.exists(KEYS.history("f1"))
+
+
+async def test_fact_that_was_stored_anew_is_not_taken_for_the_one_that_was_read(store: Store) -> None:
+    await store.put("x", "f1")
+    first = await store.get("f1")
+    await store.repository.delete(GENERATION, "f1", [], first.version)
+    store.now += 1
+    await store.put("y", "f1")
+    second = await store.get("f1")
+
+    with pytest.raises(VersionConflictError):
+        await store.repository.delete(GENERATION, "f1", [], first.version, first.created_at)
+
+    assert (await store.get("f1")).content == "y"
+    assert await store.repository.delete(GENERATION, "f1", [], second.version, second.created_at)

@@ -14,7 +14,25 @@ import typer
 
 from knowledge_base._version import __version__
 from knowledge_base.errors import InvalidInputError, KnowledgeBaseError, UnavailableError
-from knowledge_base.interfaces.cli import ask, check, demo, evaluate, facts, search, status
+from knowledge_base.interfaces.cli import (
+    ask,
+    backup,
+    check,
+    demo,
+    documents,
+    duplicates,
+    evaluate,
+    export,
+    facts,
+    import_,
+    ingest,
+    jobs,
+    namespaces,
+    prune,
+    reindex,
+    search,
+    status,
+)
 from knowledge_base.interfaces.cli.options import AsJson, Common, Namespace, RedisUrl
 
 DONE, FAILED, WRONG_USAGE, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
@@ -63,9 +81,20 @@ app.command("add")(facts.add)
 app.command("get")(facts.get)
 app.command("search")(search.search)
 app.command("ask")(ask.ask)
+app.command("ingest")(ingest.ingest)
+app.command("documents")(documents.documents)
 app.command("stats")(status.stats)
 app.command("health")(status.health)
 app.command("check")(check.check)
+app.command("reindex")(reindex.reindex)
+app.command("delete")(prune.delete)
+app.command("prune")(prune.prune)
+app.command("duplicates")(duplicates.duplicates)
+app.command("namespaces")(namespaces.namespaces)
+app.command("backup")(backup.backup)
+app.command("jobs")(jobs.jobs)
+app.command("export")(export.export)
+app.command("import")(import_.import_)
 app.command("eval")(evaluate.evaluate)
 
 

@@ -1,0 +1,1 @@
+"""Rebuilding a search index beside the live one."""
