@@ -22,7 +22,7 @@ demo: $(INSTALLED) ## Start the embedded server, ingest real passages, answer re
 	@$(BIN)/kb demo
 
 test: lint typecheck ## Run everything that CI runs
-	$(BIN)/python -m pytest tests --ignore=tests/benchmarks --ignore=tests/soak --ignore=tests/load -n 2 --dist loadfile --cov --cov-report=term
+	$(BIN)/python -m pytest tests --ignore=tests/benchmarks --ignore=tests/soak --ignore=tests/load -n 3 --dist loadfile --cov --cov-report=term
 
 unit: $(INSTALLED) ## Run the tests that need no server
 	$(BIN)/python -m pytest tests/unit

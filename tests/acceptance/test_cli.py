@@ -82,6 +82,7 @@ def test_stats_and_health_tell_what_there_is(run_json: RunJson, namespace: str):
         "namespace": namespace,
         "facts": 1,
         "passages": 1,
+        "documents": 0,
         "pending": 0,
         "parked": 0,
         "embedding_model": "",

@@ -126,6 +126,7 @@ async def test_timeout_that_is_too_short_drops_what_was_built(
     assert (await kb.rebuild_search_index())["resumed"] is False
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_rebuild_cancelled_anywhere_is_done_wholly_or_dropped(
     open_kb: Any, client: redis.Redis, namespace: str, stub_embedding: StubEmbedding, moment: Moment

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.control import Control
+
 ROOT = Path(__file__).parents[2]
 WITHIN = 120
 
@@ -20,7 +22,11 @@ def python_blocks(page: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", ["docs/how-to/jobs.md", "docs/how-to/housekeeping.md"])
-def test_snippets_run_one_after_the_other(page: str, tmp_path: Path, redis_url: str, namespace: str) -> None:
+def test_snippets_run_one_after_the_other(
+    page: str, tmp_path: Path, control: Control, redis_url: str, namespace: str
+) -> None:
+    # What other tests have damaged cannot be backed up.
+    control.run("FLUSHALL")
     blocks = [
         block.replace('"default"', f'"{namespace}"').replace('"trial', f'"{namespace}-trial')
         for block in python_blocks(page)

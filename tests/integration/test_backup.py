@@ -26,8 +26,9 @@ ANN = ["user:ann"]
 
 
 @pytest.fixture
-async def filled(stub_kb: KnowledgeBase, namespace: str) -> KnowledgeBase:
-    """Two namespaces with the same ids, and a document."""
+async def filled(control: Control, stub_kb: KnowledgeBase, namespace: str) -> KnowledgeBase:
+    """Two namespaces with the same ids, and a document; a backup is of all that a server has."""
+    control.run("FLUSHALL")
     for name in (namespace, f"{namespace}.b"):
         await stub_kb.store_fact(f"penguins of {name} swim", fact_id="p", metadata={"é": [1]}, namespace=name)
         await stub_kb.update_fact("p", content=f"penguins of {name} dive", namespace=name)

@@ -57,7 +57,15 @@ def endless(tmp_path: Path) -> Path:
 
 
 def children() -> list[psutil.Process]:
-    return list(psutil.Process().children(recursive=True))
+    """The workers of this process, which may have started a server as well."""
+    return [child for child in psutil.Process().children(recursive=True) if is_worker(child)]
+
+
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        return any("knowledge_base" in word for word in process.cmdline())
+    except psutil.Error:
+        return False
 
 
 @pytest.fixture
