@@ -130,10 +130,18 @@ def _frames(document: ExtractedDocument) -> Iterator[dict[str, Any]]:
     }
 
 
-def _is_worn() -> bool:
+def _most_memory() -> int:
     # Kilobytes, but bytes on macOS.
     unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit > RETIRING_BYTES
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+_INHERITED = _most_memory()
+"""What the process that started this one had taken is counted as this one's."""
+
+
+def _is_worn() -> bool:
+    return _most_memory() > max(RETIRING_BYTES, _INHERITED)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import pytest
 from knowledge_base.connection.deadline import deadline
 from knowledge_base.documents import extraction, worker_process
 from knowledge_base.documents.extraction import Extractor, UnreadableFileError
+from knowledge_base.documents.worker import RETIRING_BYTES
 from knowledge_base.errors import OperationTimeoutError, ServerRequirementError, UnavailableError
 from tests.support.nasty_files import endless_pdf
 from tests.support.polling import eventually
@@ -117,6 +118,18 @@ async def test_worn_process_is_replaced(extractor: Extractor, page: Path, monkey
     assert pids[0] != []
     assert pids[1] == []
     assert pids[2] not in ([], pids[0])
+
+
+async def test_process_is_reused_however_large_the_one_is_that_asks(extractor: Extractor, page: Path) -> None:
+    # Read and written, so that it counts.
+    large = bytearray(b"x") * (450 * 1024 * 1024)
+
+    await extractor.extract_file(page)
+    (first,) = (worker.process_id for worker in extractor._idle)
+    await extractor.extract_file(page)
+
+    assert [worker.process_id for worker in extractor._idle] == [first]
+    assert len(large) > RETIRING_BYTES
 
 
 async def test_idle_process_ends(extractor: Extractor, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
