@@ -19,7 +19,7 @@ FLOAT_BYTES = 4
 LEASE_SECONDS = 15.0
 """Seconds after which another process may take over a rebuild whose owner says nothing."""
 
-PARTS_AT_ONCE = 32
+PARTS_AT_ONCE = 16
 """Parts that one script copies: a vector costs the server 0.2 to 0.4 ms, and nobody else is served meanwhile."""
 
 REMOVED_AT_ONCE = 100

@@ -16,13 +16,13 @@ from knowledge_base.index.indexer import Indexer, PassageSet, passage_groups
 from knowledge_base.index.next_generation import CopiedFact, NextGeneration, RebuildLostError
 from knowledge_base.keyspace import Keyspace, PartName
 
-BUSY = 2.0
+BUSY = 1.5
 """A server that takes so many times as long for a fact as it can is busy with others."""
 
 SHORTEST_AGE = 0.999
 """Share of what is known of the server's best that still counts at the next look: machines slow down as well."""
 
-POLITENESS = 0.25
+POLITENESS = 0.5
 """Share of the wait at a busy server for which the filler then leaves it to others."""
 
 LONGEST_PAUSE = 0.05
@@ -30,7 +30,7 @@ LONGEST_PAUSE = 0.05
 PATIENCE = 120.0
 """Seconds for which a model that does not answer is asked again and again."""
 
-FACTS_AT_ONCE = 16
+FACTS_AT_ONCE = 8
 """Facts that are copied before somebody else has a turn."""
 
 
