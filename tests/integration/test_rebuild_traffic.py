@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
+from knowledge_base.keyspace import Keyspace
 from knowledge_base.settings import IndexingSettings, Limits, Settings
 from tests.support.bookkeeping import settles
 from tests.support.embedded import client_of
@@ -31,6 +32,11 @@ CROWD = Limits(concurrent_searches=SEARCHERS)
 def client(redis_url: str) -> Iterator[redis.Redis]:
     with client_of(redis_url) as one:
         yield one
+
+
+def nothing_expires(client: redis.Redis, namespace: str) -> bool:
+    """Whether all facts that were to expire are gone; their parts go at once, their records with the next sweep."""
+    return client.zcard(Keyspace(namespace).expiring) == 0
 
 
 async def all_indexed(kb: KnowledgeBase) -> bool:
@@ -58,6 +64,7 @@ async def test_searches_and_writes_go_on_through_several_rebuilds(
     await eventually(lambda: all_indexed(kb), SETTLES_WITHIN)
     assert await settles(client, namespace, SETTLES_WITHIN) == []
     assert await traffic.lost(kb) == []
+    await eventually(lambda: nothing_expires(client, namespace), SETTLES_WITHIN)
     assert index_faults(client, namespace, stub_embedding) == []
     await eventually(lambda: leftovers(client, namespace) == [])
 
@@ -86,5 +93,6 @@ async def test_searches_and_writes_go_on_while_the_model_is_changed(
         await eventually(lambda: all_indexed(rebuilding), SETTLES_WITHIN)
         assert await settles(client, namespace, SETTLES_WITHIN) == []
         assert await traffic.lost(rebuilding) == []
+        await eventually(lambda: nothing_expires(client, namespace), SETTLES_WITHIN)
     assert index_faults(client, namespace, new) == []
     assert leftovers(client, namespace) == []
