@@ -19,6 +19,9 @@ SWITCHED_OFF = "off"
 OPEN = "*"
 """Stands for "everybody" where principals are listed."""
 
+EVERY_NAMESPACE = "*"
+"""Stands for all namespaces where a call takes it."""
+
 
 def job_keys(job_id: str) -> list[str]:
     """Returns the keys that tell of a background job: the set of all, its hash, the list of its log lines.

@@ -132,6 +132,7 @@ def write(
     except KnowledgeBaseError:
         raise
     except Exception as error:
+        # Whatever the library or the endpoint's client comes up with is one error of ours.
         raise unavailable(error) from error
     return Written(text, len(shown))
 

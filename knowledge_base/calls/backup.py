@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-from knowledge_base.calls.transfer import EVERY_NAMESPACE, TransferCalls
-from knowledge_base.errors import InvalidInputError
+from knowledge_base.calls.base import checked_path
+from knowledge_base.calls.transfer import TransferCalls
+from knowledge_base.keyspace import EVERY_NAMESPACE
 from knowledge_base.settings import Settings
 from knowledge_base.types import BackupCheck, ExportReport, ImportReport, Progress
 
 
-class BackupCalls(TransferCalls):
+class BackupCalls(TransferCalls, ABC):
     """Backups: an export of all namespaces with vectors, history and documents."""
 
+    @abstractmethod
     def _beside(self, settings: Settings) -> Any:
         """Returns another base with the same models; only a whole base can make one."""
-        raise NotImplementedError
 
     async def backup(
         self, path: str | os.PathLike[str], *, progress: Progress | None = None, timeout: float | None = None
@@ -61,10 +63,7 @@ class BackupCalls(TransferCalls):
             InvalidInputError: The file cannot be read, is no backup, or is damaged.
             ServerRequirementError: The embedded server cannot run here.
         """
-        try:
-            file = Path(os.fspath(path))
-        except TypeError:
-            raise InvalidInputError("path", f"must be a path, not {type(path).__name__}") from None
+        file = checked_path(path)
 
         async def restore(source: Path, again: Path) -> tuple[ImportReport, ExportReport]:
             changes = {"redis_url": None, "data_dir": again.parent / "data"}

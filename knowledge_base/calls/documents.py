@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from knowledge_base.calls.base import Calls
+from knowledge_base.calls.base import Calls, checked_path
 from knowledge_base.documents.draft import checked_document_id, checked_labels, checked_title
 from knowledge_base.documents.ingest import IngestRequest
 from knowledge_base.documents.service import NewDocument
@@ -15,7 +15,6 @@ from knowledge_base.errors import InvalidInputError
 from knowledge_base.facts import validation
 from knowledge_base.types import Document, DocumentResult, DocumentWithText, IngestResult, Metadata, Progress
 
-LONGEST_PATH = 4_096
 LONGEST_PATTERN = 1_024
 
 
@@ -67,7 +66,7 @@ class DocumentCalls(Calls):
             raise InvalidInputError("content", "give either content or path")
         if content is not None:
             validation.checked_text("content", content, limits.document_chars)
-        file = None if path is None else _checked_path(path)
+        file = None if path is None else _absolute(path)
         own_source = file.name if source is None and file is not None else source
         new = NewDocument(
             namespace=where,
@@ -127,7 +126,7 @@ class DocumentCalls(Calls):
         limits = self.settings.limits
         request = IngestRequest(
             namespace=self._namespace(namespace),
-            path=_checked_path(path),
+            path=_absolute(path),
             pattern=_checked_pattern(pattern),
             labels=checked_labels(metadata, tags, None, principals, limits),
             name=None if name is None else validation.checked_label("name", name, limits.label_chars),
@@ -205,22 +204,13 @@ class DocumentCalls(Calls):
         where = self._namespace(namespace)
         who = self._principals(principals)
         checked_document_id(document_id)
-        if expected_version is not None:
-            validation.checked_number("expected_version", expected_version, 1, 2**53)
+        self._check_version(expected_version)
         async with self._services.call("delete_document", timeout, self.settings.timeouts.add_document) as services:
             return await services.documents.delete(where, document_id, who, expected_version)
 
 
-def _checked_path(value: Any) -> Path:
-    if not isinstance(value, str | os.PathLike):
-        raise InvalidInputError("path", f"must be a path, not {type(value).__name__}")
-    text = os.fspath(value)
-    if not isinstance(text, str) or not text:
-        raise InvalidInputError("path", "must be a path that is not empty")
-    validation.refuse_unstorable("path", text)
-    if len(text) > LONGEST_PATH:
-        raise InvalidInputError("path", f"has more than {LONGEST_PATH} characters", limit=LONGEST_PATH)
-    return Path(os.path.abspath(text))
+def _absolute(path: Any) -> Path:
+    return Path(os.path.abspath(checked_path(path)))
 
 
 def _checked_pattern(value: Any) -> str:

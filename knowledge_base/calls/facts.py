@@ -269,7 +269,3 @@ class FactCalls(Calls):
         validation.checked_fact_id(fact_id)
         async with self._services.call("get_fact_history", timeout, self.settings.timeouts.get) as services:
             return await services.reader.history(where, fact_id, who)
-
-    def _check_version(self, expected_version: int | None) -> None:
-        if expected_version is not None:
-            validation.checked_number("expected_version", expected_version, 1, 2**53)

@@ -11,6 +11,7 @@ from knowledge_base.admin.jobs.arguments import checked_arguments
 from knowledge_base.calls.base import Calls
 from knowledge_base.errors import InvalidInputError
 from knowledge_base.facts import validation
+from knowledge_base.keyspace import EVERY_NAMESPACE
 from knowledge_base.types import Job, JobKind, JobState, Progress
 
 CALLS = {
@@ -25,7 +26,6 @@ CALLS = {
 }
 """The call of each kind of job."""
 
-EVERY_NAMESPACE = "*"
 EVERYWHERE = frozenset({"export", "import"})
 """Kinds whose call takes ``"*"`` for all namespaces."""
 

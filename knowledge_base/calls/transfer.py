@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from knowledge_base.admin.transfer.exporter import ExportRequest
 from knowledge_base.admin.transfer.importer import ImportRequest
-from knowledge_base.calls.base import Calls
+from knowledge_base.calls.base import Calls, checked_path
 from knowledge_base.errors import InvalidInputError
 from knowledge_base.facts import validation
+from knowledge_base.keyspace import EVERY_NAMESPACE
 from knowledge_base.types import ExportFormat, ExportReport, ImportReport, OnConflict, Progress
 
 if TYPE_CHECKING:
     from llama_index.core.vector_stores.types import MetadataFilters
-
-EVERY_NAMESPACE = "*"
 
 
 class TransferCalls(Calls):
@@ -55,7 +54,7 @@ class TransferCalls(Calls):
         """
         validation.checked_choice("format", format, get_args(ExportFormat))
         request = ExportRequest(
-            path=_checked_path(path),
+            path=_checked_file(path),
             format=format,
             namespace=None if namespace == EVERY_NAMESPACE else self._namespace(namespace),
             include_vectors=bool(include_vectors),
@@ -96,7 +95,7 @@ class TransferCalls(Calls):
         """
         validation.checked_choice("on_conflict", on_conflict, get_args(OnConflict))
         request = ImportRequest(
-            path=_checked_path(path),
+            path=_checked_file(path),
             namespace=None if namespace == EVERY_NAMESPACE else self._namespace(namespace),
             default_namespace=self.settings.namespace,
             on_conflict=on_conflict,
@@ -106,15 +105,8 @@ class TransferCalls(Calls):
             return await services.transfer.importer.run(request, progress)
 
 
-def _checked_path(path: Any) -> Path:
-    try:
-        text = os.fspath(path)
-    except TypeError:
-        raise InvalidInputError("path", f"must be a path, not {type(path).__name__}") from None
-    if not isinstance(text, str) or not text:
-        raise InvalidInputError("path", "must be the name of a file")
-    validation.refuse_unstorable("path", text)
-    found = Path(text)
+def _checked_file(path: Any) -> Path:
+    found = checked_path(path)
     if not found.name:
         raise InvalidInputError("path", "must be the name of a file")
     return found

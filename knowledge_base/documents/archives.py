@@ -20,7 +20,8 @@ _ENCRYPTED = 0x1
 _LOCAL_HEADER_BYTES = 30
 _DOCTYPE = b"<!DOCTYPE"
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
-_ZIP_ERRORS = (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError, RuntimeError)
+ZIP_ERRORS = (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError, RuntimeError)
+"""What the library raises for archives that are broken, encrypted or packed in a way it does not know."""
 _DAMAGED = "is broken: a part of its archive is missing, damaged or larger than it says"
 _BROKEN = "is broken: its archive cannot be opened, perhaps it was cut off"
 
@@ -40,7 +41,7 @@ def open_archive(data: bytes) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
         members = archive.infolist()
-    except _ZIP_ERRORS:
+    except ZIP_ERRORS:
         raise UnreadableFileError(_BROKEN) from None
     if len(members) > MAX_MEMBERS:
         raise UnreadableFileError(f"explodes: its archive has more than {MAX_MEMBERS:,} members", limit=MAX_MEMBERS)
@@ -64,7 +65,7 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     """
     try:
         return archive.read(name)
-    except (KeyError, *_ZIP_ERRORS, zlib.error):
+    except (KeyError, *ZIP_ERRORS, zlib.error):
         raise UnreadableFileError(_DAMAGED) from None
 
 
@@ -90,7 +91,7 @@ def verify_members(archive: zipfile.ZipFile) -> None:
                     unpacked += len(piece)
         except UnreadableFileError:
             raise
-        except (*_ZIP_ERRORS, zlib.error):
+        except (*ZIP_ERRORS, zlib.error):
             raise UnreadableFileError(_DAMAGED) from None
         if unpacked != member.file_size:
             raise UnreadableFileError(_DAMAGED)

@@ -6,6 +6,7 @@ import io
 import zipfile
 from pathlib import PurePath
 
+from knowledge_base.documents.archives import ZIP_ERRORS
 from knowledge_base.documents.unreadable import UnreadableFileError
 
 TEXT, MARKDOWN, HTML, CSV, JSON, JSONL, MAIL, SOURCE = (
@@ -140,7 +141,7 @@ def _zip_format(data: bytes) -> str:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = set(archive.namelist())
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError, RuntimeError):
+    except ZIP_ERRORS:
         raise UnreadableFileError("is broken: its archive cannot be opened, perhaps it was cut off") from None
     for mark, kind in _ZIP_MARKS.items():
         if mark in names:

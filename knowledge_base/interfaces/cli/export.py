@@ -10,8 +10,7 @@ import typer
 from knowledge_base.interfaces.cli.options import AsJson, Common, Filter, Namespace, RedisUrl, Source, Tags, filters_of
 from knowledge_base.interfaces.cli.output import Output
 from knowledge_base.interfaces.cli.session import run
-
-EVERY_NAMESPACE = "*"
+from knowledge_base.keyspace import EVERY_NAMESPACE
 
 
 class Format(StrEnum):

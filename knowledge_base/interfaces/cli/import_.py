@@ -10,8 +10,8 @@ import typer
 from knowledge_base.interfaces.cli.options import AsJson, Common, Namespace, RedisUrl
 from knowledge_base.interfaces.cli.output import Output
 from knowledge_base.interfaces.cli.session import run
+from knowledge_base.keyspace import EVERY_NAMESPACE
 
-EVERY_NAMESPACE = "*"
 NOT_WHOLE = 1
 SHOWN = 20
 """Failures that are shown line by line; --json shows more."""
