@@ -152,6 +152,7 @@ async def test_documents_are_rebuilt_with_the_facts(
     await kb.store_fact("terns fly", fact_id="a")
     text = "\n\n".join(f"# Part {n}\n\nSeals {n} rest on ice." for n in range(40))
     await kb.add_document(text, document_id="seals", tags=["cold"])
+    await eventually(lambda: index_faults(client, namespace, stub_embedding) == [])
     before = await kb.retrieve_chunks_from_text("seals 7 rest", timeout=PATIENT)
     assert before
     embedded = len(stub_embedding.texts)
@@ -161,12 +162,12 @@ async def test_documents_are_rebuilt_with_the_facts(
     assert report["facts"] == 2
     assert len(stub_embedding.texts) == embedded
     assert index_faults(client, namespace, stub_embedding) == []
-    assert leftovers(client, namespace) == []
+    await eventually(lambda: leftovers(client, namespace) == [])
     assert await kb.retrieve_chunks_from_text("seals 7 rest", timeout=PATIENT) == before
     await kb.add_document("# Gulls\n\nGulls shout.", document_id="seals")
     assert await found(kb, "gulls shout", top_k=1, timeout=PATIENT) == ["seals"]
     assert await found(kb, "seals", mode="text", timeout=PATIENT) == []
-    assert index_faults(client, namespace, stub_embedding) == []
+    await eventually(lambda: index_faults(client, namespace, stub_embedding) == [])
 
 
 async def test_progress_is_told_up_to_the_total(open_kb: Any) -> None:
