@@ -125,11 +125,12 @@ class NextGeneration:
         beginning: Beginning = status
         return beginning
 
-    async def copy(self, fact_ids: Sequence[str]) -> Copied:
+    async def copy(self, fact_ids: Sequence[str], longer: int = 1) -> Copied:
         """Copies the parts of facts, with their vectors where the model stays; one short script for a few of them.
 
         Args:
             fact_ids: The facts and documents; those that are gone are passed over.
+            longer: How many times as many parts as usual one script copies.
 
         Raises:
             RebuildLostError: Another process is the owner by now.
@@ -138,7 +139,7 @@ class NextGeneration:
         missing: list[str] = []
         facts: list[CopiedFact] = []
         while left:
-            most = PARTS_AT_ONCE
+            most = PARTS_AT_ONCE * longer
             _, done, lacking, copied, place, revision, stamp = await self._run(
                 self._copy, **self._vectors(), most=most, facts=left[:most]
             )

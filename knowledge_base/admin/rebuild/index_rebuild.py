@@ -32,7 +32,7 @@ from knowledge_base.types import Progress, RebuildReport
 
 logger = logging.getLogger(__name__)
 
-PAGE = 200
+PAGE = 400
 """Facts that are copied before the record says how far the rebuild is."""
 
 CAUGHT_UP = 100
