@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+FIGURES := docs/explanation/performance.json
 
 .PHONY: help install demo test unit lint format typecheck bench load faults soak docs clean
 
@@ -38,8 +39,10 @@ format: $(INSTALLED) ## Rewrite the code in house style
 typecheck: $(INSTALLED) ## Check types, strictly
 	$(BIN)/mypy
 
-bench: $(INSTALLED) ## Run the benchmarks; each prints its ratio to a peer or a limit
-	$(BIN)/python -m tests.benchmarks
+bench: $(INSTALLED) ## Run the benchmarks of a quarter of an hour and write their figures into the docs; ARGS=all for every one
+	@rm -f $(FIGURES)
+	$(BIN)/python -m tests.benchmarks $(ARGS) --json $(FIGURES)
+	$(BIN)/python -m tests.benchmarks.speed.page $(FIGURES)
 
 load: $(INSTALLED) ## Ask a slow embedding endpoint with up to 500 callers; ARGS=--memory for 100 000 questions
 	$(BIN)/python -m tests.load $(ARGS)

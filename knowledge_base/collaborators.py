@@ -40,13 +40,15 @@ from knowledge_base.facts.remake import FactRemaker
 from knowledge_base.facts.repository import FactRepository
 from knowledge_base.facts.restore import FactRestorer
 from knowledge_base.facts.writer import FactWriter
-from knowledge_base.index.analysis import Analyzer
 from knowledge_base.index.background import BackgroundIndexer
 from knowledge_base.index.filters import FilterCompiler
 from knowledge_base.index.generations import Generations
+from knowledge_base.index.index_size import IndexSize
 from knowledge_base.index.indexer import Indexer
+from knowledge_base.index.namespace_languages import NamespaceLanguages
 from knowledge_base.index.passages import PassageSplitter
 from knowledge_base.index.pending import PendingFacts
+from knowledge_base.index.polyglot import Polyglot
 from knowledge_base.index.retired import RetiredGenerations
 from knowledge_base.index.text_index import TextIndex
 from knowledge_base.index.timeout_policy import TimeoutPolicy
@@ -58,6 +60,8 @@ from knowledge_base.retrieval.chunk_passages import ChunkPassages
 from knowledge_base.retrieval.chunk_retriever import ChunkRetriever
 from knowledge_base.retrieval.context_builder import ContextBuilder
 from knowledge_base.retrieval.passage_reader import PassageReader
+from knowledge_base.retrieval.refinement import Refinement
+from knowledge_base.retrieval.reranking.reranker import Reranker
 from knowledge_base.retrieval.searcher import Searcher
 from knowledge_base.retrieval.tokens import TokenCounter
 from knowledge_base.settings import EmbeddingSettings, Settings
@@ -67,6 +71,7 @@ from knowledge_base.types import PoolStats
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.llms import LLM
+    from llama_index.core.postprocessor.types import BaseNodePostprocessor
 
 SPLITTING_THREADS = 1
 SPLITTING_WAITING = 1_000
@@ -82,6 +87,7 @@ class Collaborators:
         embed_model: The caller's own embedding, or None.
         next_embed_model: The caller's own embedding that the base is being moved to, or None.
         llm: The caller's own LLM, or None.
+        reranker: The caller's own reranker, or None.
     """
 
     def __init__(
@@ -91,9 +97,11 @@ class Collaborators:
         embed_model: BaseEmbedding | None,
         next_embed_model: BaseEmbedding | None,
         llm: LLM | None,
+        reranker: BaseNodePostprocessor | None,
     ) -> None:
         limits = settings.limits
-        analyzer = Analyzer()
+        polyglot = Polyglot(settings.language)
+        self.languages = NamespaceLanguages(manager, polyglot)
         compiler = FilterCompiler(limits.filter_clauses)
         self.splitting = WorkloadThreads("splitting", threads=SPLITTING_THREADS, waiting=SPLITTING_WAITING)
         self.ranking = WorkloadThreads("ranking", threads=RANKING_THREADS, waiting=limits.waiting_searches)
@@ -116,7 +124,9 @@ class Collaborators:
             )
         self.embeddings = Embeddings(self.embedding, upcoming)
         chunking = settings.chunking
-        self.generations = Generations(manager, f"{chunking.passage_tokens}/{chunking.overlap_tokens}")
+        self.generations = Generations(
+            manager, f"{chunking.passage_tokens}/{chunking.overlap_tokens}/{settings.language}"
+        )
         self.vectors = VectorIndex(
             manager,
             self.embedding,
@@ -124,7 +134,8 @@ class Collaborators:
             timeout=settings.timeouts.llama_index,
             most_waiting=limits.index_waiting,
         )
-        texts = TextIndex(manager, self.generations)
+        policy = TimeoutPolicy(manager)
+        self.texts = texts = TextIndex(manager, self.generations, policy)
         self.repository = FactRepository(
             manager, self.splitting, keep_history=limits.history, lease=settings.indexing.lease
         )
@@ -155,8 +166,10 @@ class Collaborators:
         self.restorer = FactRestorer(
             manager, self.indexer, self.splitting, keep_history=limits.history, lease=settings.indexing.lease
         )
-        self.splitter = PassageSplitter(settings.chunking, self.splitting, analyzer)
-        self.parts = parts = PartMaker(self.splitter, self.embedding, self.splitting, settings.timeouts.document)
+        self.splitter = PassageSplitter(settings.chunking, self.splitting, polyglot)
+        self.parts = parts = PartMaker(
+            self.splitter, self.embedding, self.splitting, self.languages, settings.timeouts.document
+        )
         self.remaker = FactRemaker(manager, self.repository, parts, self.splitting, self.pending, self.background)
         self.writer = FactWriter(
             self.repository, parts, self.generations, self.indexer, self.background, settings.timeouts, limits
@@ -183,11 +196,12 @@ class Collaborators:
         document_writer = DocumentWriter(
             document_repository,
             self.staging,
-            DocumentChunker(settings.chunking, self.splitting, analyzer),
+            DocumentChunker(settings.chunking, self.splitting, polyglot),
             self.embeddings,
             self.indexer,
             self.background,
             self.splitting,
+            self.languages,
         )
         self.documents = Documents(
             self.extractor,
@@ -218,30 +232,43 @@ class Collaborators:
             self.embeddings,
             self.vectors,
             texts,
-            TimeoutPolicy(manager),
-            analyzer,
+            IndexSize(manager),
+            policy,
+            polyglot,
+            self.languages,
             compiler,
             query_terms=limits.query_terms,
             vector_share=settings.retrieval.vector_share,
         )
         self.searches = Admission("searches", limits.concurrent_searches, limits.waiting_searches)
+        retrieval = settings.retrieval
+        self.reranker = Reranker(
+            retrieval.reranker,
+            reranker,
+            threads=retrieval.rerank_threads,
+            waiting=limits.waiting_searches,
+            timeout=settings.timeouts.rerank,
+            breaker=settings.breaker,
+        )
+        chunk_passages = ChunkPassages(manager, self.repository)
         self.searcher = Searcher(
             manager,
             self.repository,
-            PassageReader(analyzer),
+            PassageReader(polyglot, self.languages),
             self.generations,
             self.finder,
             compiler,
             self.ranking,
             self.searches,
-            settings.retrieval,
+            Refinement(manager, chunk_passages, self.reranker, self.ranking, retrieval),
+            retrieval,
         )
         self.tokens = TokenCounter(self.ranking, model=settings.llm.model, llm=llm)
         self.chunks = ChunkRetriever(
             self.finder,
             self.searches,
-            ChunkPassages(manager, self.repository),
-            PassageRanking(analyzer, settings.retrieval.rrf_k),
+            chunk_passages,
+            PassageRanking(retrieval.vector_weight),
             self.tokens,
             self.ranking,
             settings.retrieval,
@@ -276,9 +303,12 @@ class Collaborators:
             self.remaker,
             self.document_archive,
             retired,
+            self.languages,
             longest_search=max(settings.timeouts.search, settings.timeouts.retrieve, settings.timeouts.context),
         )
-        self.statistics = Statistics(manager, self.repository, self.generations, self.embeddings, self.answerer, pools)
+        self.statistics = Statistics(
+            manager, self.repository, self.generations, self.embeddings, self.answerer, self.reranker, pools
+        )
         self.readiness = Readiness(manager, self.generations, self.embeddings, texts, self.background, pools)
         waiting = settings.timeouts.job
         self.pruning = Pruning(manager, self.repository, texts, self.generations, self.bulk.admission, wait=waiting)

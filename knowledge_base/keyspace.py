@@ -13,6 +13,9 @@ NAMESPACES_KEY = "kb:namespaces"
 JOBS_KEY = "kb:jobs:{all}"
 """Sorted set of all background jobs, by the time (ms) they were started; their keys share its hash tag."""
 
+SELF_TEST_PREFIX = "kb:{self-test}:"
+"""Begins the names of scratch indices and their keys, which live for seconds."""
+
 SWITCHED_OFF = "off"
 """Stands in the place of a generation's number while its namespace is being dropped or renamed."""
 
@@ -201,6 +204,11 @@ class Keyspace:
     def counters(self) -> str:
         """Hash of counters: the last sequence number, passages."""
         return f"{self.root}counters"
+
+    @property
+    def languages(self) -> str:
+        """Hash from the language of sections to how many were written."""
+        return f"{self.root}languages"
 
     @property
     def tag_counts(self) -> str:

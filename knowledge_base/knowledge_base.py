@@ -11,7 +11,7 @@ from knowledge_base.calls.documents import DocumentCalls
 from knowledge_base.calls.facts import FactCalls
 from knowledge_base.calls.housekeeping import HousekeepingCalls
 from knowledge_base.calls.jobs import JobCalls
-from knowledge_base.calls.retrieval import RetrievalCalls
+from knowledge_base.calls.retrieval import RetrievalCalls, checked_reranker
 from knowledge_base.connection.deadline import deadline
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.services import Services
@@ -20,6 +20,7 @@ from knowledge_base.settings import Settings
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.llms import LLM
+    from llama_index.core.postprocessor.types import BaseNodePostprocessor
 
 
 class KnowledgeBase(
@@ -42,6 +43,10 @@ class KnowledgeBase(
         embed_model: A LlamaIndex embedding to use instead of the one that the settings name.
         next_embed_model: A LlamaIndex embedding that the base is being moved to; see ``rebuild_search_index``.
         llm: A LlamaIndex LLM to answer questions instead of the one that the settings name.
+        reranker: A LlamaIndex node postprocessor to rerank hits with instead of the one that the settings name.
+
+    Raises:
+        InvalidInputError: What is given as reranker is none, or the URL names another database than 0.
     """
 
     def __init__(
@@ -52,10 +57,19 @@ class KnowledgeBase(
         embed_model: BaseEmbedding | None = None,
         next_embed_model: BaseEmbedding | None = None,
         llm: LLM | None = None,
+        reranker: BaseNodePostprocessor | None = None,
     ) -> None:
         chosen = settings or (redis.settings if redis is not None else Settings())
         super().__init__(
-            chosen, Services(chosen, redis=redis, embed_model=embed_model, next_embed_model=next_embed_model, llm=llm)
+            chosen,
+            Services(
+                chosen,
+                redis=redis,
+                embed_model=embed_model,
+                next_embed_model=next_embed_model,
+                llm=llm,
+                reranker=None if reranker is None else checked_reranker("reranker", reranker),
+            ),
         )
 
         self._embed_model = embed_model

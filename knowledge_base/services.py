@@ -23,6 +23,7 @@ from knowledge_base.types import Health
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.llms import LLM
+    from llama_index.core.postprocessor.types import BaseNodePostprocessor
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class Services:
         embed_model: The caller's own embedding, or None.
         next_embed_model: The caller's own embedding that the base is being moved to, or None.
         llm: The caller's own LLM, or None.
+        reranker: The caller's own reranker, or None.
 
     Raises:
         InvalidInputError: The URL names another database than 0.
@@ -51,6 +53,7 @@ class Services:
         embed_model: BaseEmbedding | None,
         next_embed_model: BaseEmbedding | None = None,
         llm: LLM | None = None,
+        reranker: BaseNodePostprocessor | None = None,
     ) -> None:
         url = redis.settings.redis_url if redis is not None else settings.redis_url
         if url is not None and not names_database_zero(url):
@@ -63,6 +66,7 @@ class Services:
         self._embed_model = embed_model
         self._next_embed_model = next_embed_model
         self._llm = llm
+        self._reranker = reranker
         self._collaborators: Collaborators | None = None
         self._loading: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -143,13 +147,16 @@ class Services:
             await self._collaborators.background.close(budget / 8)
             closing = [
                 self._collaborators.embeddings.close(budget / 2),
+                self._collaborators.indexer.close(),
                 self._collaborators.vectors.close(),
+                self._collaborators.texts.close(),
                 self._collaborators.extractor.close(budget / 2),
                 self._collaborators.folders.close(budget / 2),
                 self._collaborators.splitting.close(budget / 2),
                 self._collaborators.transfer.close(budget / 2),
                 self._collaborators.ranking.close(budget / 2),
                 self._collaborators.answerer.close(budget / 2),
+                self._collaborators.reranker.close(budget / 2),
             ]
         if self._shared is None:
             closing.append(self._manager.close())
@@ -174,7 +181,7 @@ class Services:
         self._refuse_another_loop()
         if self._collaborators is None:
             self._collaborators = Collaborators(
-                self._settings, self._manager, self._embed_model, self._next_embed_model, self._llm
+                self._settings, self._manager, self._embed_model, self._next_embed_model, self._llm, self._reranker
             )
         return self._collaborators
 
@@ -185,6 +192,7 @@ class Services:
             await collaborators.embeddings.load()
             await collaborators.vectors.preload()
             await collaborators.splitter.preload()
+            await collaborators.reranker.preload()
             await collaborators.answerer.preload()
             if self._settings.freeze_imports:
                 await collaborators.splitting.to_thread(freeze_imports, step="loading", limit=LOADING_SECONDS)

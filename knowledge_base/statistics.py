@@ -14,6 +14,7 @@ from knowledge_base.facts.repository import FactRepository
 from knowledge_base.index.generations import Generations, is_missing_index
 from knowledge_base.index.schema import Generation
 from knowledge_base.keyspace import Keyspace
+from knowledge_base.retrieval.reranking.reranker import Reranker
 from knowledge_base.types import DetailedStats, PoolStats, Stats
 
 BYTES_PER_MEGABYTE = 1_048_576
@@ -30,7 +31,8 @@ class Statistics:
         generations: Which index is live.
         embeddings: The embedding models.
         answerer: Asks the LLM.
-        pools: Gives the use of all that is limited.
+        reranker: Reranks hits.
+        pools: Gives the use of all that is limited, but for the reranker's threads.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Statistics:
         generations: Generations,
         embeddings: Embeddings,
         answerer: Answerer,
+        reranker: Reranker,
         pools: Callable[[], dict[str, PoolStats]],
     ) -> None:
         self._manager = manager
@@ -47,6 +50,7 @@ class Statistics:
         self._generations = generations
         self._embeddings = embeddings
         self._answerer = answerer
+        self._reranker = reranker
         self._pools = pools
 
     async def counts(self, namespace: str) -> Stats:
@@ -105,8 +109,13 @@ class Statistics:
             "redis_memory_bytes": int(memory["used_memory"]),
             "redis_version": str(server.get("valkey_version") or server["redis_version"]),
             "search_version": await self._search_version(),
-            "pools": self._pools(),
-            "breakers": [*self._manager.breakers(), *self._embeddings.breakers(), *self._answerer.breakers()],
+            "pools": self._pools() | self._reranker.stats(),
+            "breakers": [
+                *self._manager.breakers(),
+                *self._embeddings.breakers(),
+                *self._answerer.breakers(),
+                *self._reranker.breakers(),
+            ],
         }
 
     async def _index_infos(self, generation: Generation) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,6 +31,8 @@ class Lane(Generic[Item, Result]):
     """Whether the free places share what waits; else each batch is as large as it may be."""
     gives_up: bool = False
     """Whether what is under way is given up when the circuit opens: whoever waits has something better to do."""
+    kind: Callable[[Item], Hashable] | None = None
+    """Only items of which it says the same travel together; None: all do."""
     waiting: dict[Item, Ticket[Item, Result]] = field(default_factory=dict, repr=False)
     under_way: int = 0
 
@@ -48,15 +50,44 @@ class Batch(Generic[Item, Result]):
 
 
 @dataclass(slots=True, eq=False)
+class Wait:
+    """A caller that waits until so many tickets are settled, or the first of them fails."""
+
+    left: int
+    over: asyncio.Future[None]
+
+
+@dataclass(slots=True, eq=False)
 class Ticket(Generic[Item, Result]):
     """One item, and those who wait for its result."""
 
     item: Item = field(repr=False)
     lane: Lane[Item, Result] = field(repr=False)
-    answer: asyncio.Future[Result]
     since: float
+    waits: list[Wait] = field(default_factory=list, repr=False)
     waiters: int = 0
     batch: Batch[Item, Result] | None = None
+    outcomes: list[Result | Exception] = field(default_factory=list, repr=False)
+    """Its result, or what it failed with; nothing before."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether there is a result or a failure."""
+        return bool(self.outcomes)
+
+    def settle(self, outcome: Result | Exception) -> None:
+        """Tells those who wait, unless they were told already.
+
+        Args:
+            outcome: The result, or what it failed with.
+        """
+        if self.outcomes:
+            return
+        self.outcomes.append(outcome)
+        for wait in self.waits:
+            wait.left -= 1
+            if (isinstance(outcome, Exception) or not wait.left) and not wait.over.done():
+                wait.over.set_result(None)
 
 
 class Batcher(Generic[Item, Result]):
@@ -128,13 +159,14 @@ class Batcher(Generic[Item, Result]):
         """
         self._refuse(lane)
         budget = enter_step(self._resource, limit)
-        tickets = [self._join(lane, item) for item in items]
+        wait = Wait(len(items), asyncio.get_running_loop().create_future())
+        tickets = [self._join(lane, item, wait) for item in items]
         try:
             async with asyncio.timeout(budget) as timeout:
-                await asyncio.wait({ticket.answer for ticket in tickets}, return_when=asyncio.FIRST_EXCEPTION)
+                await wait.over
         except TimeoutError:
             # The loop may have been held up until answer and timeout came together.
-            if not all(ticket.answer.done() for ticket in tickets):
+            if not all(ticket.is_settled for ticket in tickets):
                 raise self._late(tickets, limit) from None
         except asyncio.CancelledError:
             call = current_deadline()
@@ -144,11 +176,13 @@ class Batcher(Generic[Item, Result]):
         finally:
             for ticket in tickets:
                 self._leave(ticket)
+        results: list[Result] = []
         # One that failed ends the wait before others have a result.
-        for ticket in tickets:
-            if ticket.answer.done():
-                ticket.answer.result()
-        return [ticket.answer.result() for ticket in tickets]
+        for outcome in [outcome for ticket in tickets for outcome in ticket.outcomes]:
+            if isinstance(outcome, Exception):
+                raise outcome
+            results.append(outcome)
+        return results
 
     async def close(self) -> None:
         """Ends every batch, and tells those who wait."""
@@ -156,8 +190,7 @@ class Batcher(Generic[Item, Result]):
         if self._look is not None:
             self._look.cancel()
         for ticket in [*self._tickets.values()]:
-            if not ticket.answer.done():
-                _settle(ticket, self._closed_error())
+            ticket.settle(self._closed_error())
         for lane in self._lanes:
             lane.waiting.clear()
         tasks = [batch.task for batch in self._batches if batch.task is not None]
@@ -177,7 +210,7 @@ class Batcher(Generic[Item, Result]):
         return UnavailableError(f"{self._resource} is closed already; open the knowledge base again")
 
     def _late(self, tickets: Sequence[Ticket[Item, Result]], limit: float) -> UnavailableError:
-        batches = [ticket.batch for ticket in tickets if ticket.batch is not None and not ticket.answer.done()]
+        batches = [ticket.batch for ticket in tickets if ticket.batch is not None and not ticket.is_settled]
         epochs = [batch.epoch for batch in batches if batch.epoch is not None]
         call = current_deadline()
         if epochs and self._breaker is not None:
@@ -187,21 +220,21 @@ class Batcher(Generic[Item, Result]):
             return call.timed_out()
         return OperationTimeoutError(self._resource, limit) if batches else OverloadedError(self._resource)
 
-    def _join(self, lane: Lane[Item, Result], item: Item) -> Ticket[Item, Result]:
+    def _join(self, lane: Lane[Item, Result], item: Item, wait: Wait) -> Ticket[Item, Result]:
         ticket = self._tickets.get(item)
         if ticket is None:
-            loop = asyncio.get_running_loop()
-            ticket = self._tickets[item] = Ticket(item, lane, loop.create_future(), loop.time())
+            ticket = self._tickets[item] = Ticket(item, lane, asyncio.get_running_loop().time())
             lane.waiting[item] = ticket
             self._look_again(self._ripe_in(lane))
         if ticket.batch is not None and not ticket.waiters:
             ticket.batch.wanted += 1
         ticket.waiters += 1
+        ticket.waits.append(wait)
         return ticket
 
     def _leave(self, ticket: Ticket[Item, Result]) -> None:
         ticket.waiters -= 1
-        if ticket.waiters or ticket.answer.done():
+        if ticket.waiters or ticket.is_settled:
             return
         batch = ticket.batch
         if batch is None:
@@ -261,7 +294,7 @@ class Batcher(Generic[Item, Result]):
                 waiting, lane.waiting = lane.waiting, {}
                 for ticket in waiting.values():
                     self._forget(ticket)
-                    _settle(ticket, refused)
+                    ticket.settle(refused)
             if self._breaker.state == "open":
                 self._give_up_batches([batch for batch in self._batches if batch.lane.gives_up], refused)
 
@@ -276,8 +309,7 @@ class Batcher(Generic[Item, Result]):
     def _give_up_batches(self, batches: Sequence[Batch[Item, Result]], reason: Exception) -> None:
         for batch in batches:
             for ticket in batch.tickets:
-                if not ticket.answer.done():
-                    _settle(ticket, reason)
+                ticket.settle(reason)
             self._give_up(batch)
 
     def _has_place(self, lane: Lane[Item, Result]) -> bool:
@@ -295,9 +327,11 @@ class Batcher(Generic[Item, Result]):
     def _begin(self, lane: Lane[Item, Result]) -> None:
         most = lane.batch
         if lane.evenly:
-            free = min(lane.at_once - lane.under_way, self._at_once - self.under_way)
-            most = min(most, math.ceil(len(lane.waiting) / max(1, free)))
-        tickets = list(islice(lane.waiting.values(), most))
+            free = max(1, min(lane.at_once - lane.under_way, self._at_once - self.under_way))
+            # As many times as the places must be filled: full batches first would leave one place a small last one.
+            rounds = math.ceil(len(lane.waiting) / (free * most))
+            most = math.ceil(len(lane.waiting) / (free * rounds))
+        tickets = list(islice(_of_one_kind(lane), most))
         batch = Batch(lane, tickets, len(tickets))
         for ticket in tickets:
             del lane.waiting[ticket.item]
@@ -306,40 +340,36 @@ class Batcher(Generic[Item, Result]):
         self._batches.add(batch)
         # Free of the context, and the deadline, of whoever happened to come first.
         batch.task = asyncio.get_running_loop().create_task(self._sent(batch), context=Context())
-        # Not at the end of what the task does: one that is cancelled at once never begins.
+        # Not only at the end of what the task does: one that is cancelled at once never begins.
         batch.task.add_done_callback(partial(self._ended, batch))
 
-    async def _sent(self, batch: Batch[Item, Result]) -> Sequence[Result | Exception]:
+    async def _sent(self, batch: Batch[Item, Result]) -> None:
         def begun() -> None:
             batch.epoch = 0 if self._breaker is None else self._breaker.epoch
 
         outcomes = await self._send([ticket.item for ticket in batch.tickets], begun)
         if len(outcomes) != len(batch.tickets):
             raise UnavailableError(f"{self._resource} gave {len(outcomes)} results for {len(batch.tickets)}")
-        return outcomes
+        for ticket, outcome in zip(batch.tickets, outcomes, strict=True):
+            self._forget(ticket)
+            ticket.settle(outcome)
 
-    def _ended(self, batch: Batch[Item, Result], task: asyncio.Task[Sequence[Result | Exception]]) -> None:
+    def _ended(self, batch: Batch[Item, Result], task: asyncio.Task[None]) -> None:
         self._batches.discard(batch)
         batch.lane.under_way -= 1
         error = None if task.cancelled() else task.exception()
-        if isinstance(error, Exception):
-            outcomes: Sequence[Result | Exception] = [error] * len(batch.tickets)
-        elif task.cancelled() or error is not None:
-            outcomes = [UnavailableError(f"{self._resource} was interrupted; retry")] * len(batch.tickets)
-        else:
-            outcomes = task.result()
-        for ticket, outcome in zip(batch.tickets, outcomes, strict=True):
-            self._forget(ticket)
-            if not ticket.answer.done():
-                _settle(ticket, outcome)
+        if task.cancelled() or error is not None:
+            interrupted = UnavailableError(f"{self._resource} was interrupted; retry")
+            for ticket in batch.tickets:
+                self._forget(ticket)
+                ticket.settle(error if isinstance(error, Exception) else interrupted)
         if not self._closed:
             self._pump()
 
 
-def _settle(ticket: Ticket[Item, Result], outcome: Result | Exception) -> None:
-    if isinstance(outcome, Exception):
-        ticket.answer.set_exception(outcome)
-        # Whoever waited may have gone; the loop would log it.
-        ticket.answer.exception()
-    else:
-        ticket.answer.set_result(outcome)
+def _of_one_kind(lane: Lane[Item, Result]) -> Iterable[Ticket[Item, Result]]:
+    waiting = lane.waiting.values()
+    if lane.kind is None:
+        return waiting
+    first = lane.kind(next(iter(waiting)).item)
+    return (ticket for ticket in waiting if lane.kind(ticket.item) == first)

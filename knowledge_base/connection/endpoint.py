@@ -9,6 +9,7 @@ import redis
 from redis import asyncio as async_redis
 from redis.backoff import NoBackoff
 
+from knowledge_base.connection.packing import packing_quickly
 from knowledge_base.errors import InvalidInputError
 from knowledge_base.settings import Settings
 
@@ -60,6 +61,7 @@ def async_pool(url: str, settings: Settings, name: str) -> async_redis.BlockingC
         raise InvalidInputError(
             "redis_url (KB_REDIS_URL)", "has an option with a value that the driver cannot read"
         ) from None
+    pool.connection_class = packing_quickly(pool.connection_class)
     return pool
 
 

@@ -14,7 +14,7 @@ from knowledge_base.connection.guard import RedisGuard
 READ_ONLY = frozenset(
     {
         *("ECHO", "EXISTS", "GET", "INFO", "MGET", "PING", "PTTL", "SCAN", "STRLEN", "TIME", "TTL", "TYPE"),
-        *("FT._LIST", "FT.AGGREGATE", "FT.CONFIG", "FT.INFO", "FT.SEARCH", "FT.TAGVALS"),
+        *("FT._LIST", "FT.AGGREGATE", "FT.CONFIG", "FT.INFO", "FT.PROFILE", "FT.SEARCH", "FT.TAGVALS"),
         *("HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "HSCAN"),
         *("LLEN", "LRANGE", "SCARD", "SISMEMBER", "SMEMBERS", "SSCAN", "XLEN", "XRANGE", "XREVRANGE"),
         *("ZCARD", "ZCOUNT", "ZMSCORE", "ZRANGE", "ZRANGEBYSCORE", "ZREVRANGE", "ZREVRANGEBYSCORE", "ZSCAN", "ZSCORE"),

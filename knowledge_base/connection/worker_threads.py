@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -54,7 +54,7 @@ class WorkerThreads:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._abandoned = 0
-        self._awaited: set[asyncio.Future[Any]] = set()
+        self._awaited: dict[asyncio.Future[Any], asyncio.Future[Any]] = {}
         self._closed = False
 
     @property
@@ -104,18 +104,20 @@ class WorkerThreads:
         started = loop.time()
         await self._enter(budget)
         budget -= loop.time() - started
+        # Whoever gives up cancels the answer; only the thread's return settles the other.
+        answer: asyncio.Future[Result] = loop.create_future()
         done: asyncio.Future[Result] = loop.create_future()
-        self._awaited.add(done)
-        done.add_done_callback(self._awaited.discard)
-        job = self._job(loop, done, contextvars.copy_context(), function, args)
+        self._awaited[done] = answer
+        done.add_done_callback(self._forget)
+        job = self._job(loop, (answer, done), contextvars.copy_context(), function, args)
         try:
             self._submit(job)
         except OverloadedError:
-            self._awaited.discard(done)
+            self._forget(done)
             raise
         try:
             async with asyncio.timeout(budget):
-                return await asyncio.shield(done)
+                return await answer
         except TimeoutError:
             if done.done():
                 return done.result()
@@ -149,9 +151,8 @@ class WorkerThreads:
         until = loop.time() + within
         while any(thread.is_alive() for thread in self._threads):
             if loop.time() >= until:
-                for done in list(self._awaited):
-                    if not done.done():
-                        done.set_exception(self._closed_error())
+                for both in list(self._awaited.items()):
+                    _settle(both, None, self._closed_error())
                 return False
             await asyncio.sleep(0.005)
         return True
@@ -190,19 +191,14 @@ class WorkerThreads:
     def _job(
         self,
         loop: asyncio.AbstractEventLoop,
-        done: asyncio.Future[Result],
+        futures: tuple[asyncio.Future[Result], ...],
         context: contextvars.Context,
         function: Callable[..., Result],
         args: tuple[Any, ...],
     ) -> Job:
         def settle(result: Result | None, error: BaseException | None) -> None:
             self._admission.leave()
-            if done.done():
-                return
-            if error is not None:
-                done.set_exception(error)
-            else:
-                done.set_result(result)  # type: ignore[arg-type]
+            _settle(futures, result, error)
 
         def run() -> None:
             result: Result | None = None
@@ -221,6 +217,9 @@ class WorkerThreads:
                 logger.debug("the loop ended before its worker thread", extra={"threads": self.name})
 
         return run
+
+    def _forget(self, done: asyncio.Future[Any]) -> None:
+        self._awaited.pop(done, None)
 
     def _abandon(self, done: asyncio.Future[Result], step: str, after: float = 0.0) -> None:
         is_stuck = False
@@ -243,6 +242,18 @@ class WorkerThreads:
         if timer is None:
             count()
         done.add_done_callback(returned)
+
+
+def _settle(futures: Iterable[asyncio.Future[Any]], result: Any, error: BaseException | None) -> None:
+    for future in futures:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+            # Nobody may wait any more; the loop would log it.
+            future.exception()
 
 
 def _serve(jobs: SimpleQueue[Job | None], yielding: bool) -> None:

@@ -11,8 +11,9 @@ from knowledge_base.connection.workload import WorkloadThreads
 from knowledge_base.documents.blocks import Block
 from knowledge_base.documents.places import places_to_cut
 from knowledge_base.documents.units import Unit, UnitMaker, counting
-from knowledge_base.index.analysis import Analyzer
+from knowledge_base.index.language_guess import ENGLISH
 from knowledge_base.index.passages import SECTION_PASSAGES, Tokenizer
+from knowledge_base.index.polyglot import AUTO, Polyglot
 from knowledge_base.settings import ChunkingSettings
 
 CUT_VERSION = 1
@@ -45,13 +46,13 @@ class DocumentChunker:
     Args:
         settings: How long passages are.
         threads: Where documents are cut.
-        analyzer: Gives the stems.
+        polyglot: Gives the stems.
     """
 
-    def __init__(self, settings: ChunkingSettings, threads: WorkloadThreads, analyzer: Analyzer) -> None:
+    def __init__(self, settings: ChunkingSettings, threads: WorkloadThreads, polyglot: Polyglot) -> None:
         self._settings = settings
         self._threads = threads
-        self._analyzer = analyzer
+        self._polyglot = polyglot
 
     def signature(self, model_tokens: int | None) -> str:
         """Returns what tells one way of cutting from another.
@@ -59,10 +60,17 @@ class DocumentChunker:
         Args:
             model_tokens: How many tokens the model reads, or None when unknown.
         """
-        return f"{CUT_VERSION}/{self._tokens(model_tokens)}/{self._settings.overlap_tokens}"
+        language = self._polyglot.told or AUTO
+        return f"{CUT_VERSION}/{self._tokens(model_tokens)}/{self._settings.overlap_tokens}/{language}"
 
     async def cut(
-        self, blocks: Sequence[Block], *, tokenizer: Tokenizer | None, model_tokens: int | None, limit: float
+        self,
+        blocks: Sequence[Block],
+        *,
+        tokenizer: Tokenizer | None,
+        model_tokens: int | None,
+        limit: float,
+        likely: str = ENGLISH,
     ) -> DocumentCut:
         """Returns the parts of a document, in order; without any where it has no text.
 
@@ -71,6 +79,7 @@ class DocumentChunker:
             tokenizer: The embedding model's own, or None for LlamaIndex's default.
             model_tokens: How many tokens the model reads, or None when unknown.
             limit: Seconds that it may take.
+            likely: The language to take for sections that do not show their own.
 
         Raises:
             OperationTimeoutError: It took longer.
@@ -81,6 +90,7 @@ class DocumentChunker:
             blocks,
             tokenizer,
             self._tokens(model_tokens),
+            likely,
             step="cutting a document into passages",
             limit=limit,
         )
@@ -88,7 +98,7 @@ class DocumentChunker:
     def _tokens(self, model_tokens: int | None) -> int:
         return min(self._settings.passage_tokens, model_tokens or self._settings.passage_tokens)
 
-    def _cut(self, blocks: Sequence[Block], tokenizer: Tokenizer | None, tokens: int) -> DocumentCut:
+    def _cut(self, blocks: Sequence[Block], tokenizer: Tokenizer | None, tokens: int, likely: str) -> DocumentCut:
         overlap = min(self._settings.overlap_tokens, tokens // 4)
         units = UnitMaker(counting(tokenizer), tokens, overlap).units(blocks)
         begins = [0, *places_to_cut(units, tokens), len(units)] if units else []
@@ -98,12 +108,13 @@ class DocumentChunker:
         for piece in giving_way(pieces):
             passages.append(_passage(piece, before, tokens, overlap))
             before = piece
-        return DocumentCut(passages, self._stems(passages))
+        return DocumentCut(passages, self._sections(passages, likely))
 
-    def _stems(self, passages: Sequence[Passage]) -> list[str]:
+    def _sections(self, passages: Sequence[Passage], likely: str) -> list[str]:
         texts = [passage.text for passage in passages]
         groups = [texts[begin : begin + SECTION_PASSAGES] for begin in range(0, len(texts), SECTION_PASSAGES)]
-        return [" ".join(self._analyzer.stems("\n".join(group))) for group in giving_way(groups)]
+        likely = self._polyglot.likely(texts, likely)
+        return [self._polyglot.section("\n".join(group), likely) for group in giving_way(groups)]
 
 
 def _passage(units: Sequence[Unit], before: Sequence[Unit], tokens: int, overlap: int) -> Passage:

@@ -32,6 +32,7 @@ from knowledge_base.facts.parts import labels
 from knowledge_base.facts.records import FactRecord
 from knowledge_base.index.background import BackgroundIndexer
 from knowledge_base.index.indexer import Indexer, PassageSet
+from knowledge_base.index.namespace_languages import NamespaceLanguages
 from knowledge_base.index.schema import Generation
 
 INDEXING_SHARE = 0.8
@@ -70,6 +71,7 @@ class DocumentWriter:
         indexer: Gives passages their vectors.
         background: Completes what has to wait for them.
         threads: Where what takes long is done.
+        languages: Knows the languages of namespaces.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class DocumentWriter:
         indexer: Indexer,
         background: BackgroundIndexer,
         threads: WorkloadThreads,
+        languages: NamespaceLanguages,
     ) -> None:
         self._repository = repository
         self._staging = staging
@@ -89,6 +92,7 @@ class DocumentWriter:
         self._indexer = indexer
         self._background = background
         self._threads = threads
+        self._languages = languages
 
     async def signature(self) -> str:
         """Returns what changes with the way that documents are cut; see ``DocumentLabels.digest``."""
@@ -119,7 +123,7 @@ class DocumentWriter:
             old = await self.readable(draft)
             if old is not None and _is_unchanged(old, draft, made):
                 return old
-            cut = cut or await self.cut(draft.extracted.blocks)
+            cut = cut or await self.cut(draft.namespace, draft.extracted.blocks)
             put = partial(self._put, draft=draft, old=old, cut=cut, made=made, ahead=embed_ahead)
             try:
                 return await self._indexer.in_generation(draft.namespace, put)
@@ -129,10 +133,11 @@ class DocumentWriter:
             raise conflict
         raise UnavailableError(f"document {draft.document_id!r} was written too slowly; retry")
 
-    async def cut(self, blocks: Sequence[Block]) -> DocumentCut:
+    async def cut(self, namespace: str, blocks: Sequence[Block]) -> DocumentCut:
         """Returns the parts of a document.
 
         Args:
+            namespace: Where it goes.
             blocks: Its blocks.
 
         Raises:
@@ -140,10 +145,15 @@ class DocumentWriter:
         """
         model = await self._embeddings.current.load()
         cut = await self._chunker.cut(
-            blocks, tokenizer=model.tokenizer, model_tokens=model.tokens, limit=CUTTING_SECONDS
+            blocks,
+            tokenizer=model.tokenizer,
+            model_tokens=model.tokens,
+            limit=CUTTING_SECONDS,
+            likely=await self._languages.likely(namespace),
         )
         if not cut.passages:
             raise InvalidInputError("content", "has no text")
+        self._languages.note(namespace, cut.sections)
         return cut
 
     async def readable(self, draft: DocumentDraft, *, whoever_sees: bool = False) -> StoredDocument | None:
@@ -186,7 +196,7 @@ class DocumentWriter:
         Raises:
             VersionConflictError: It was changed meanwhile.
         """
-        cut = await self.cut(draft.extracted.blocks)
+        cut = await self.cut(draft.namespace, draft.extracted.blocks)
         made = draft.labels.digest(await self.signature())
         return await self._put(
             generation, draft=draft, old=old, cut=cut, made=made, ahead=False, state=state, vectors=vectors

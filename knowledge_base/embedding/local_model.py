@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from knowledge_base.embedding.background import UNRELATED, background_similarity
 from knowledge_base.embedding.model_files import FIELD, ModelFiles, import_local
 from knowledge_base.errors import InvalidInputError
 
@@ -33,6 +34,7 @@ class LocalModel:
         dimension: Length of the vectors.
         max_tokens: Tokens of a passage that the model reads, its own special tokens and the prefix not counted.
         batch: Texts that it runs at a time.
+        background: Cosine similarity of passages that have nothing in common.
         query_prefix: Put before each query.
         passage_prefix: Put before each passage.
     """
@@ -51,6 +53,7 @@ class LocalModel:
         if self.max_tokens < 1:
             raise InvalidInputError(FIELD, "its length leaves no room for text")
         self.dimension = self._probe()
+        self.background = background_similarity(self.embed_passages(UNRELATED))
 
     @classmethod
     def load(cls, directory: Path | None = None) -> LocalModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -49,6 +49,9 @@ class LoadedModel:
     batch: int | None = None
     """Texts that it takes at a time, when more would only make others wait longer; None for no opinion."""
 
+    background: float = 0.0
+    """Cosine similarity that texts have which have nothing in common."""
+
     takes_queries_together: bool = True
     """Whether several queries may be one request; LlamaIndex's interface has no such method."""
 
@@ -68,6 +71,11 @@ def load_model(settings: EmbeddingSettings, timeout: float, given: BaseEmbedding
         InvalidInputError: The settings do not name a usable model.
         ServerRequirementError: A package is missing.
     """
+    loaded = _loaded(settings, timeout, given)
+    return loaded if settings.background is None else replace(loaded, background=settings.background)
+
+
+def _loaded(settings: EmbeddingSettings, timeout: float, given: BaseEmbedding | None) -> LoadedModel:
     if given is not None:
         return _describe(given, settings.dimension)
     if settings.provider == "openai":
@@ -95,6 +103,7 @@ def _describe(model: BaseEmbedding, dimension: int | None) -> LoadedModel:
             awaits=False,
             is_local=True,
             batch=local.batch,
+            background=local.background,
         )
     name = f"{type(model).__name__}:{model.model_name}"
     if _is_openai(model):

@@ -177,6 +177,11 @@ class EmbeddingService:
         engine = await self._ready()
         await engine.dispatcher.vectors([Asked("query", "", PROBE)], self._timeout)
 
+    @property
+    def background(self) -> float:
+        """Cosine similarity of texts that have nothing in common; 0 until the model is loaded."""
+        return 0.0 if self._engine is None else self._engine.model.background
+
     def stats(self) -> dict[str, PoolStats]:
         """Returns the use of the threads for models that run in this process, and of the requests to the model."""
         dispatcher = None if self._engine is None else self._engine.dispatcher

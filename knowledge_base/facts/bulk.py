@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import groupby, islice
 from typing import Any, NamedTuple
 
 from knowledge_base.clock import stored_time
 from knowledge_base.connection.admission import Admission
 from knowledge_base.connection.driver_errors import translated
+from knowledge_base.connection.one_behind import OneBehind
 from knowledge_base.connection.workload import call_outside, job
 from knowledge_base.errors import InvalidInputError, KnowledgeBaseError, UnavailableError, VersionConflictError
 from knowledge_base.facts.draft import FactDraft, draft_item
-from knowledge_base.facts.parts import FactParts, PartMaker
+from knowledge_base.facts.parts import Described, FactParts, PartMaker
 from knowledge_base.facts.reader import FactReader
 from knowledge_base.facts.repository import FactRepository
 from knowledge_base.facts.writer import FactWriter, first_passages
@@ -27,6 +29,10 @@ from knowledge_base.types import BulkResult, Failure, Progress
 
 BATCH = 64
 """Facts that go to Redis, and to the model, at a time."""
+
+
+SHORT = 4_000
+"""Characters of a content up to which it is cut in one go with others; a longer one takes ten milliseconds and more."""
 
 
 class _Item(NamedTuple):
@@ -92,10 +98,10 @@ class BulkWriter:
         total = len(facts) if isinstance(facts, Sequence) else 0
         result = _empty_result()
         items = enumerate(facts)
-        async with self._job():
+        async with self._job(), OneBehind() as indexing:
             while batch := call_outside(_next_batch, items):
                 async with _cut_short(result):
-                    await self._store_batch(batch, namespace, result)
+                    await self._store_batch(batch, namespace, result, indexing)
                 if not result["completed"]:
                     break
                 _report(progress, result["processed"], total or result["processed"])
@@ -166,25 +172,75 @@ class BulkWriter:
                     result["succeeded"] += int(deleted)
                 _report(progress, result["processed"], result["processed"])
 
-    async def _store_batch(self, batch: Sequence[tuple[int, Any]], namespace: str, result: BulkResult) -> None:
-        items: list[_Item] = []
+    async def _store_batch(
+        self, batch: Sequence[tuple[int, Any]], namespace: str, result: BulkResult, indexing: OneBehind
+    ) -> None:
+        drafts: list[tuple[int, FactDraft]] = []
+        refused: dict[int, KnowledgeBaseError] = {}
         for index, raw in batch:
             try:
-                draft = draft_item(raw, namespace, self._limits)
-                parts = await self._parts.make(
-                    draft.content, draft.metadata, draft.tags, draft.source, draft.principals
-                )
-                items.append(_Item(index, draft, parts))
+                drafts.append((index, draft_item(raw, namespace, self._limits)))
             except InvalidInputError as error:
-                _fail(result, index, error)
-            # Checking and cutting one takes up to some milliseconds.
+                refused[index] = error
+            # Checking one takes up to some milliseconds.
             await asyncio.sleep(0)
-        items.sort(key=lambda item: (item.draft.namespace, item.place))
-        for name, group in groupby(items, key=lambda item: item.draft.namespace):
-            await self._store_group(name, list(group), result)
+        drafts.sort(key=lambda drafted: drafted[1].namespace)
+        groups: list[tuple[str, list[_Item]]] = []
+        for name, group in groupby(drafts, key=lambda drafted: drafted[1].namespace):
+            items: list[_Item] = []
+            for (index, draft), parts in await self._with_parts(name, list(group)):
+                if isinstance(parts, InvalidInputError):
+                    refused[index] = parts
+                else:
+                    items.append(_Item(index, draft, parts))
+            groups.append((name, items))
+        for index in sorted(refused):
+            _fail(result, index, refused[index])
+        for name, items in groups:
+            if items:
+                await self._store_group(name, items, result, indexing)
 
-    async def _store_group(self, namespace: str, group: Sequence[_Item], result: BulkResult) -> None:
-        generation, replies = await self._replies(namespace, group)
+    async def _with_parts(
+        self, namespace: str, drafts: Sequence[tuple[int, FactDraft]]
+    ) -> list[tuple[tuple[int, FactDraft], FactParts | InvalidInputError]]:
+        """Returns drafts with their parts: those of short facts made together, since each way to a thread costs."""
+        short = [drafted for drafted in drafts if len(drafted[1].content) <= SHORT]
+        described = [Described(d.content, d.metadata, d.tags, d.source, d.principals) for _, d in short]
+        made: dict[int, FactParts | InvalidInputError] = {}
+        if short:
+            parts = await self._parts.make_all(namespace, described, self._parts.limit)
+            made.update(zip((index for index, _ in short), parts, strict=True))
+        for index, draft in drafts:
+            if index not in made:
+                try:
+                    made[index] = await self._parts.make(
+                        namespace, draft.content, draft.metadata, draft.tags, draft.source, draft.principals
+                    )
+                except InvalidInputError as error:
+                    made[index] = error
+        return [(drafted, made[drafted[0]]) for drafted in drafts]
+
+    async def _store_group(
+        self, namespace: str, group: Sequence[_Item], result: BulkResult, indexing: OneBehind
+    ) -> None:
+        generation = await self._indexer.generation(namespace)
+        try:
+            generation, replies = await self._replies(generation, group)
+            new, stop = await self._counted(group, replies, result)
+        except BaseException:
+            # Some or all of them may be written; those that are not, the background does not find on record.
+            self._leave(namespace, [item.draft.fact_id for item in group])
+            raise
+        if new:
+            left = partial(self._leave, namespace, [item.fact_id for item in new])
+            await indexing.begin(partial(self._index, generation, new), left)
+        if stop is not None:
+            raise stop
+
+    async def _counted(
+        self, group: Sequence[_Item], replies: Sequence[Any], result: BulkResult
+    ) -> tuple[list[PassageSet], KnowledgeBaseError | None]:
+        """Counts what came of facts, and returns the passages of the new ones and what ends the call, if anything."""
         new: list[PassageSet] = []
         stop: KnowledgeBaseError | None = None
         for item, reply in zip(group, replies, strict=True):
@@ -204,32 +260,28 @@ class BulkWriter:
                 continue
             result["processed"] += 1
             result["succeeded" if status == "success" else "duplicates"] += 1
-        await self._index(generation, new)
-        if stop is not None:
-            raise stop
+        return new, stop
 
-    async def _replies(self, namespace: str, group: Sequence[_Item]) -> tuple[Generation, list[Any]]:
-        generation = await self._indexer.generation(namespace)
+    async def _replies(self, generation: Generation, group: Sequence[_Item]) -> tuple[Generation, list[Any]]:
         replies = await self._repository.store(generation, [(item.draft, item.parts) for item in group])
         moved = [at for at, reply in enumerate(replies) if isinstance(reply, GenerationMovedError)]
         if moved:
-            self._generations.forget(namespace)
-            generation = await self._indexer.generation(namespace)
+            self._generations.forget(generation.namespace)
+            generation = await self._indexer.generation(generation.namespace)
             again = await self._repository.store(generation, [(group[at].draft, group[at].parts) for at in moved])
             for at, reply in zip(moved, again, strict=True):
                 replies[at] = reply
         return generation, replies
 
     async def _index(self, generation: Generation, sets: Sequence[PassageSet]) -> None:
-        if not sets:
-            return
         try:
             await self._indexer.index(generation, sets)
-        except BaseException as error:
-            # Stored, found by words, and recorded as pending: the background completes them.
-            self._background.leave(generation.namespace, [item.fact_id for item in sets])
-            if not isinstance(error, UnavailableError):
-                raise
+        except UnavailableError:
+            self._leave(generation.namespace, [item.fact_id for item in sets])
+
+    def _leave(self, namespace: str, fact_ids: Sequence[str]) -> None:
+        # Stored, found by words, and recorded as pending: the background completes them.
+        self._background.leave(namespace, fact_ids)
 
 
 def _next_batch(items: Iterator[tuple[int, Any]]) -> list[tuple[int, Any]]:

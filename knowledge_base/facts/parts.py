@@ -11,6 +11,7 @@ from knowledge_base.embedding.service import EmbeddingService
 from knowledge_base.errors import InvalidInputError
 from knowledge_base.facts.draft import content_digest
 from knowledge_base.index.filters import metadata_labels
+from knowledge_base.index.namespace_languages import NamespaceLanguages
 from knowledge_base.index.passages import PassageSplitter
 from knowledge_base.index.schema import SEPARATOR
 from knowledge_base.keyspace import OPEN
@@ -67,23 +68,34 @@ class Described(NamedTuple):
 class PartMaker:
     """Makes the parts of facts.
 
+    Attributes:
+        limit: Seconds that making the parts of one fact may take.
+
     Args:
         splitter: Cuts contents into passages.
         embedding: Says how long passages may be.
         threads: Where what takes long is done.
+        languages: Knows the languages of namespaces.
         limit: Seconds that making the parts of one fact may take.
     """
 
     def __init__(
-        self, splitter: PassageSplitter, embedding: EmbeddingService, threads: WorkloadThreads, limit: float
+        self,
+        splitter: PassageSplitter,
+        embedding: EmbeddingService,
+        threads: WorkloadThreads,
+        languages: NamespaceLanguages,
+        limit: float,
     ) -> None:
         self._splitter = splitter
         self._embedding = embedding
         self._threads = threads
-        self._limit = limit
+        self._languages = languages
+        self.limit = limit
 
     async def make(
         self,
+        namespace: str,
         content: str,
         metadata: Mapping[str, Any],
         tags: Sequence[str],
@@ -95,6 +107,7 @@ class PartMaker:
         """Returns the parts of a fact.
 
         Args:
+            namespace: Where it goes.
             content: The content.
             metadata: The metadata.
             tags: The tags.
@@ -107,20 +120,23 @@ class PartMaker:
             OperationTimeoutError: It took too long.
             OverloadedError: Too many long contents wait already.
         """
-        passages, sections = await self._split(content) if cut else ([], [])
+        passages, sections = await self._split(namespace, content) if cut else ([], [])
         described = (content, metadata, tags, source, principals)
         if len(content) <= INLINE_CHARACTERS and has_few_values(metadata):
             own_labels, digest = _described(*described)
         else:
             own_labels, digest = await self._threads.to_thread(
-                _described, *described, step="labelling metadata", limit=self._limit
+                _described, *described, step="labelling metadata", limit=self.limit
             )
         return _checked(FactParts(passages, sections, own_labels, digest))
 
-    async def make_all(self, described: Sequence[Described], limit: float) -> list[FactParts | InvalidInputError]:
+    async def make_all(
+        self, namespace: str, described: Sequence[Described], limit: float
+    ) -> list[FactParts | InvalidInputError]:
         """Returns the parts of many facts, made in one go in a worker thread.
 
         Args:
+            namespace: Where they go.
             described: The facts.
             limit: Seconds that all of them may take.
 
@@ -132,24 +148,36 @@ class PartMaker:
             OverloadedError: Too much waits for the threads already.
         """
         model = await self._embedding.load()
+        of_namespace = await self._languages.likely(namespace)
 
-        def make(fact: Described) -> FactParts | InvalidInputError:
-            cut = self._splitter.split_here(fact.content, tokenizer=model.tokenizer, model_tokens=model.tokens)
+        def make(fact: Described, likely: str) -> FactParts | InvalidInputError:
+            cut = self._splitter.split_here(
+                fact.content, tokenizer=model.tokenizer, model_tokens=model.tokens, likely=likely
+            )
             try:
                 return _checked(FactParts(cut.passages, cut.sections, *_described(*fact)))
             except InvalidInputError as error:
                 return error
 
         def make_all() -> list[FactParts | InvalidInputError]:
-            return [make(fact) for fact in giving_way(described)]
+            likely = self._splitter.likely([fact.content for fact in described], of_namespace)
+            return [make(fact, likely) for fact in giving_way(described)]
 
-        return await self._threads.to_thread(make_all, step="cutting contents into passages", limit=limit)
+        made = await self._threads.to_thread(make_all, step="cutting contents into passages", limit=limit)
+        sections = (section for parts in made if isinstance(parts, FactParts) for section in parts.sections)
+        self._languages.note(namespace, sections)
+        return made
 
-    async def _split(self, content: str) -> tuple[list[str], list[str]]:
+    async def _split(self, namespace: str, content: str) -> tuple[list[str], list[str]]:
         model = await self._embedding.load()
         cut = await self._splitter.split(
-            content, tokenizer=model.tokenizer, model_tokens=model.tokens, limit=self._limit
+            content,
+            tokenizer=model.tokenizer,
+            model_tokens=model.tokens,
+            limit=self.limit,
+            likely=await self._languages.likely(namespace),
         )
+        self._languages.note(namespace, cut.sections)
         return cut.passages, cut.sections
 
 

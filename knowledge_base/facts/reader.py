@@ -128,8 +128,9 @@ class FactReader:
 async def _facts(namespace: str, records: Sequence[FactRecord | None]) -> list[Fact]:
     facts: list[Fact] = []
     for begin in range(0, len(records), MADE_AT_ONCE):
+        if begin:
+            await asyncio.sleep(0)
         some = records[begin : begin + MADE_AT_ONCE]
         # A document has the record of a fact, but is none.
         facts += [record.to_fact(namespace) for record in some if record is not None and record.document_id is None]
-        await asyncio.sleep(0)
     return facts

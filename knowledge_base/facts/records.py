@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from knowledge_base.clock import iso_time
 from knowledge_base.types import Fact, FactVersion
 
-FIELDS = (
-    "content",
+LABELS = (
     "metadata",
     "tags",
     "source",
@@ -24,7 +23,11 @@ FIELDS = (
     "expires_at",
     "indexed",
 )
+"""Every field of a fact but its content, which may be long."""
+
+FIELDS = ("content", *LABELS)
 METADATA = FIELDS.index("metadata")
+VERSION = FIELDS.index("version")
 
 
 class FactRecord(NamedTuple):
@@ -96,30 +99,44 @@ def decode_record(fact_id: str, values: Sequence[str | None]) -> FactRecord | No
         fact_id: Its id.
         values: The values of ``FIELDS``.
     """
-    stored: Mapping[str, Any] = dict(zip(FIELDS, values, strict=True))
-    if stored["content"] is None:
+    (
+        content,
+        metadata,
+        tags,
+        source,
+        principals,
+        document,
+        version,
+        revision,
+        seq,
+        created,
+        updated,
+        expires,
+        indexed,
+    ) = values
+    if content is None:
         return None
     return FactRecord(
-        fact_id=fact_id,
-        content=stored["content"],
-        metadata=_decoded(stored["metadata"]),
-        tags=_decoded(stored["tags"]),
-        source=stored["source"] or None,
-        principals=_decoded(stored["principals"]),
-        document_id=stored["document"] or None,
-        version=int(stored["version"]),
-        revision=stored["revision"],
-        seq=stored["seq"],
-        created_at=int(stored["created_at"]),
-        updated_at=int(stored["updated_at"]),
-        expires_at=int(stored["expires_at"]) if stored["expires_at"] else None,
-        indexed=stored["indexed"] == "1",
+        fact_id,
+        content,
+        _decoded(metadata),
+        _decoded(tags),
+        source or None,
+        _decoded(principals),
+        document or None,
+        int(version or 0),
+        revision or "",
+        seq or "",
+        int(created or 0),
+        int(updated or 0),
+        int(expires) if expires else None,
+        indexed == "1",
     )
 
 
-def _decoded(text: str) -> Any:
+def _decoded(text: str | None) -> Any:
     # Most facts have none of some of these.
-    return [] if text == "[]" else {} if text == "{}" else json.loads(text)
+    return [] if text == "[]" else {} if text == "{}" else json.loads(text or "null")
 
 
 def decode_version(snapshot: str) -> FactVersion:

@@ -131,7 +131,9 @@ class FactRemaker:
     async def _attempt(self, generation: Generation, record: FactRecord) -> Outcome:
         if record.document_id is not None:
             return "document"
-        parts = await self._parts.make(record.content, record.metadata, record.tags, record.source, record.principals)
+        parts = await self._parts.make(
+            generation.namespace, record.content, record.metadata, record.tags, record.source, record.principals
+        )
         new_revision = remade_revision(record.version, parts)
         kept = await self._kept_vectors(generation, record, parts)
         client = await self._manager.main()

@@ -10,11 +10,12 @@ from knowledge_base.clock import now_ms
 from knowledge_base.connection.hashes import HashGroup, Row, read_hashes
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.connection.scripts import Call, LuaScript
+from knowledge_base.connection.shared_reads import SharedReads
 from knowledge_base.connection.workload import WorkloadThreads
 from knowledge_base.errors import FactNotFoundError, VersionConflictError
 from knowledge_base.facts.draft import FactDraft
 from knowledge_base.facts.parts import FactParts
-from knowledge_base.facts.records import FIELDS, METADATA, FactRecord, decode_record, decode_version
+from knowledge_base.facts.records import FIELDS, LABELS, METADATA, VERSION, FactRecord, decode_record, decode_version
 from knowledge_base.facts.requests import FactRequests, base_request
 from knowledge_base.facts.validation import encoded_json
 from knowledge_base.index.generations import GenerationMovedError
@@ -62,6 +63,7 @@ class FactRepository:
         now: Callable[[], int] = now_ms,
     ) -> None:
         self._manager = manager
+        self._reads = SharedReads(manager, "main")
         self._requests = FactRequests(threads, keep_history=keep_history, lease=lease, now=now)
         self.now = now
         # A deletion that is repeated would find nothing, and say so.
@@ -185,8 +187,10 @@ class FactRepository:
             fact_ids: The facts.
             principals: Who is asking.
         """
-        client = await self._manager.main()
         asked = self.hashes(namespace, fact_ids)
+        if len(fact_ids) == 1:
+            return await self.visible(fact_ids, (await self._reads.rows([asked]))[0], principals)
+        client = await self._manager.main()
         found: list[FactRecord | None] = []
         async for rows in read_hashes(client, asked.keys, asked.fields):
             found += await self.visible(fact_ids[len(found) :], rows, principals)
@@ -202,6 +206,15 @@ class FactRepository:
         keys = Keyspace(namespace)
         return HashGroup([keys.fact(fact_id) for fact_id in fact_ids], FIELDS)
 
+    def labels(self, namespace: str, fact_ids: Sequence[str]) -> HashGroup:
+        """Returns where facts are read from without their content; see ``hashes``.
+
+        Args:
+            namespace: Where they are.
+            fact_ids: The facts.
+        """
+        return HashGroup(self.hashes(namespace, fact_ids).keys, LABELS)
+
     async def visible(
         self, fact_ids: Sequence[str], rows: Sequence[Row], principals: Sequence[str]
     ) -> list[FactRecord | None]:
@@ -209,13 +222,14 @@ class FactRepository:
 
         Args:
             fact_ids: The facts, or more.
-            rows: What was read from their ``hashes``.
+            rows: What was read from their ``hashes``, or ``labels``: then their content is empty.
             principals: Who is asking.
         """
         now = self.now()
         found: list[FactRecord | None] = []
         decoded = 0
-        for fact_id, row in zip(fact_ids, rows, strict=False):
+        for fact_id, values in zip(fact_ids, rows, strict=False):
+            row = values if len(values) == len(FIELDS) else _without_content(values)
             record = decode_record(fact_id, row)
             found.append(record if record and record.is_visible(principals, now) else None)
             decoded = await _turn(decoded + RECORD_WEIGHT + len(row[METADATA] or ""))
@@ -283,6 +297,10 @@ class FactRepository:
             versions.append(decode_version(snapshot))
             decoded = await _turn(decoded + len(snapshot))
         return versions
+
+
+def _without_content(labels: Row) -> Row:
+    return (None if labels[VERSION - 1] is None else "", *labels)
 
 
 async def _turn(decoded: int) -> int:

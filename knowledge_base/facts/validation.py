@@ -322,10 +322,23 @@ def checked_score(value: Any) -> float | None:
     Raises:
         InvalidInputError: It is no such number.
     """
+    return checked_share("min_score", value)
+
+
+def checked_share(field: str, value: Any) -> float | None:
+    """Returns a number from 0 to 1.
+
+    Args:
+        field: The argument's name.
+        value: What the caller passed; None for none.
+
+    Raises:
+        InvalidInputError: It is no such number.
+    """
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise InvalidInputError("min_score", "must be a number from 0 to 1", limit=1)
+        raise InvalidInputError(field, "must be a number from 0 to 1", limit=1)
     return float(value)
 
 

@@ -126,7 +126,9 @@ class FactWriter:
     async def _store(self, generation: Generation, draft: FactDraft, *, wait_indexed: bool) -> StoreResult:
         # No place is held while the model is waited for: others can be stored meanwhile, as slow as it may be.
         async with self.admission.place(self._timeouts.store):
-            parts = await self._parts.make(draft.content, draft.metadata, draft.tags, draft.source, draft.principals)
+            parts = await self._parts.make(
+                draft.namespace, draft.content, draft.metadata, draft.tags, draft.source, draft.principals
+            )
             stored = (await self._repository.store(generation, [(draft, parts)]))[0]
         if isinstance(stored, Exception):
             raise stored
@@ -271,7 +273,9 @@ class FactWriter:
             source=old.source if change.source is None else change.source,
         )
         async with self.admission.place(self._timeouts.update):
-            parts = await self._parts.make(content, new.metadata, new.tags, new.source, new.principals, cut=changed)
+            parts = await self._parts.make(
+                generation.namespace, content, new.metadata, new.tags, new.source, new.principals, cut=changed
+            )
         written: PassageSet | None = None
         if changed:
             new = new._replace(revision=revision(old.version + 1, parts.digest, len(parts.passages)))

@@ -1,4 +1,4 @@
-"""``Analyzer``: from text to the stems that are indexed and searched for.
+"""``Analyzer``: from text in one language to the stems that are indexed and searched for.
 
 The server's own analysis is switched off: it counts a word up to three times, and its stop words can crash it. What
 is written here as a stem comes out of the server's tokenizer as it went in, in a document and behind ``@stem:`` in a
@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
+from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -31,10 +32,11 @@ MAX_MARKS = 30
 # Marks above it belong to rare scripts, and looking for them makes all others slow: there, a mark ends a word.
 BASIC_PLANE = 0x10000
 
-# Thai, Lao, Myanmar, Khmer, kana and Chinese characters stand without spaces between words.
+# Thai, Lao, Myanmar, Khmer, kana and Chinese characters stand without spaces between words. Hangul has spaces, but what
+# stands between them is a word with all of its particles.
 UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30fa\u30fc-\u30ff\u31f0-\u31ff"
-    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff"
 )
 
 ASCII_WORDS = re.compile(r"[a-z0-9]+")
@@ -82,7 +84,7 @@ class Analyzer:
         Args:
             text: The text.
         """
-        return self._stemmed(_words(text))
+        return self.stemmed(words_of(text))
 
     def query_stems(self, text: str) -> list[str]:
         """Returns the stems to search for, in order and with repeats: those of all words but the stop words.
@@ -90,11 +92,22 @@ class Analyzer:
         Args:
             text: The query. When it has nothing but stop words, they are kept.
         """
-        words = _words(text)
-        telling = [word for word in words if word not in self._stop_words]
-        return self._stemmed(telling or words)
+        return self.stemmed(self.telling(words_of(text)))
 
-    def _stemmed(self, words: list[str]) -> list[str]:
+    def telling(self, words: list[str]) -> list[str]:
+        """Returns words without the stop words among them; all of them when there are no others.
+
+        Args:
+            words: What ``words_of`` gave.
+        """
+        return [word for word in words if word not in self._stop_words] or words
+
+    def stemmed(self, words: Sequence[str]) -> list[str]:
+        """Returns the stem of each word that has one, in order.
+
+        Args:
+            words: What ``words_of`` gave, or some of it.
+        """
         known = self._known
         found = [known.get(word) or self._stem(word) for word in words]
         return [stem for stem in found if stem]
@@ -111,7 +124,12 @@ class Analyzer:
         return stem
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
+    """Returns the words of a text in order, each as it is stemmed.
+
+    Args:
+        text: Any text.
+    """
     if text.isascii():
         found = ASCII_WORDS.findall(_without_apostrophes(text.lower()))
     else:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from knowledge_base.connection.giving_way import giving_way
 from knowledge_base.errors import InvalidInputError
@@ -24,7 +24,11 @@ LONGEST_METADATA_VALUE = 256
 """Characters of a metadata string up to which it can be filtered on."""
 
 WEIGHTLESS = "=>{$weight:0}"
-"""Keeps a clause out of the score; it must stand at each clause, since the server loses it at a group of them."""
+"""Keeps a clause out of the score.
+
+It must stand at each clause and at alternatives as a whole: the server loses the one at a clause where it skips ahead
+among alternatives, and the one at a group of clauses where it stands alone.
+"""
 
 DOCUMENT_MARK = "*"
 """A value, beside its id, of the field ``document`` of every part of a document."""
@@ -154,7 +158,46 @@ class FilterCompiler:
         mapping = _from_llama_index(filters) if hasattr(filters, "condition") else filters
         if not isinstance(mapping, Mapping):
             raise _refuse("must be a mapping or LlamaIndex MetadataFilters")
-        return _Compilation(self._most).conjunction(mapping)
+        return _joined(_Compilation(self._most).conjunction(mapping))
+
+
+class _Clause(NamedTuple):
+    """A part of a filter."""
+
+    text: str
+    negated: bool = False
+    is_plain: bool = True
+    """Whether the text has no negation inside."""
+
+    def __str__(self) -> str:
+        return f"-{self.text}" if self.negated else self.text
+
+    def __neg__(self) -> _Clause:
+        return self._replace(negated=not self.negated)
+
+
+def _all_of(clauses: Sequence[_Clause]) -> _Clause:
+    if len(clauses) == 1:
+        return clauses[0]
+    plain = all(one.is_plain and not one.negated for one in clauses)
+    return _Clause(f"({_joined(clauses)})", is_plain=plain)
+
+
+def _any_of(alternatives: Sequence[_Clause]) -> _Clause:
+    """Returns alternatives in a form that the server gets right.
+
+    RediSearch 2.10 loses what passes, and lets through what does not, where it skips ahead among alternatives of which
+    one has a negation inside. So these are written as what is none of the opposites.
+    """
+    if len(alternatives) == 1:
+        return alternatives[0]
+    if all(one.is_plain and not one.negated for one in alternatives):
+        return _Clause(f"({'|'.join(f'({one})' for one in alternatives)}){WEIGHTLESS}")
+    return -_all_of([-one for one in alternatives])._replace(is_plain=False)
+
+
+def _joined(clauses: Iterable[_Clause]) -> str:
+    return " ".join(map(str, clauses))
 
 
 class _Compilation:
@@ -163,11 +206,11 @@ class _Compilation:
         self._clauses = 0
         self._depth = 0
 
-    def conjunction(self, mapping: Mapping[Any, Any]) -> str:
+    def conjunction(self, mapping: Mapping[Any, Any]) -> list[_Clause]:
         self._depth += 1
         if self._depth > DEEPEST:
             raise _refuse(f"is nested deeper than {DEEPEST}", DEEPEST)
-        clauses = " ".join(self._entry(key, value) for key, value in mapping.items())
+        clauses = [clause for key, value in mapping.items() for clause in self._entry(key, value)]
         self._depth -= 1
         return clauses
 
@@ -176,7 +219,7 @@ class _Compilation:
         if self._clauses > self._most:
             raise _refuse(f"has more than {self._most} clauses and values", self._most)
 
-    def _entry(self, key: Any, value: Any) -> str:
+    def _entry(self, key: Any, value: Any) -> list[_Clause]:
         if not isinstance(key, str):
             raise _refuse("field names must be strings")
         if key in _COMBINATORS:
@@ -185,36 +228,41 @@ class _Compilation:
         conditions = value if isinstance(value, Mapping) else {"in" if _is_list(value) else "eq": value}
         if not conditions:
             raise _refuse(f"{key!r} has no condition")
-        return " ".join(self._condition(key, operator, operand) for operator, operand in conditions.items())
+        return [
+            clause for operator, operand in conditions.items() for clause in self._condition(key, operator, operand)
+        ]
 
-    def _combined(self, combinator: str, value: Any) -> str:
+    def _combined(self, combinator: str, value: Any) -> list[_Clause]:
         if combinator == "not":
             if not isinstance(value, Mapping) or not value:
                 raise _refuse("'not' takes a filter")
-            return f"-({self.conjunction(value)})"
+            return [-_all_of(self.conjunction(value))]
         if not _is_list(value) or not value or not all(isinstance(part, Mapping) and part for part in value):
             raise _refuse(f"{combinator!r} takes a list of filters")
         self._count(len(value))
-        parts = [f"({self.conjunction(part)})" for part in value]
-        return "(" + ("|" if combinator == "or" else " ").join(parts) + ")"
+        parts = [self.conjunction(part) for part in value]
+        if combinator == "or":
+            return [_any_of([_all_of(part) for part in parts])]
+        return [clause for part in parts for clause in part]
 
-    def _condition(self, key: str, operator: Any, operand: Any) -> str:
+    def _condition(self, key: str, operator: Any, operand: Any) -> list[_Clause]:
         if operator in _RANGES:
             if key not in _TIME_FIELDS:
                 raise _refuse(f"{operator!r} is for created_at and updated_at; {key!r} takes eq, ne, in, nin or all")
-            return f"@{key}:[{_RANGES[operator].format(_milliseconds(key, operand))}]{WEIGHTLESS}"
+            return [_Clause(f"@{key}:[{_RANGES[operator].format(_milliseconds(key, operand))}]{WEIGHTLESS}")]
         if key in _TIME_FIELDS:
             if operator != "eq":
                 raise _refuse(f"{key!r} takes eq, gt, gte, lt or lte")
             instant = _milliseconds(key, operand)
-            return f"@{key}:[{instant} {instant}]{WEIGHTLESS}"
+            return [_Clause(f"@{key}:[{instant} {instant}]{WEIGHTLESS}")]
         field, label = _tag_field(key)
         return self._tag_condition(key, field, operator, operand, label)
 
-    def _tag_condition(self, key: str, field: str, operator: Any, operand: Any, label: Callable[[Any], str]) -> str:
+    def _tag_condition(
+        self, key: str, field: str, operator: Any, operand: Any, label: Callable[[Any], str]
+    ) -> list[_Clause]:
         if operator in {"eq", "ne"}:
-            clause = tag_clause(field, [label(operand)])
-            return f"-{clause}" if operator == "ne" else clause
+            return [_Clause(tag_clause(field, [label(operand)]), negated=operator == "ne")]
         if operator not in {"in", "nin", "all", "any"}:
             raise _refuse(f"unknown operator {str(operator)[:32]!r} for {key!r}; use eq, ne, in, nin or all")
         if not _is_list(operand) or not operand:
@@ -222,9 +270,8 @@ class _Compilation:
         self._count(len(operand))
         labels = [label(value) for value in operand]
         if operator == "all":
-            return " ".join(tag_clause(field, [value]) for value in labels)
-        clause = tag_clause(field, labels)
-        return f"-{clause}" if operator == "nin" else clause
+            return [_Clause(tag_clause(field, [value])) for value in labels]
+        return [_Clause(tag_clause(field, labels), negated=operator == "nin")]
 
 
 def _is_list(value: Any) -> bool:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
-from knowledge_base.connection.admission import Admission
 from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.connection.scripts import Call, LuaScript
-from knowledge_base.connection.workload import in_job
 from knowledge_base.embedding.embeddings import Embeddings
 from knowledge_base.errors import IndexMismatchError
 from knowledge_base.index.generations import MOVES, GenerationMovedError, Generations
+from knowledge_base.index.joint_inserts import JointInserts
 from knowledge_base.index.pending import PendingFacts
 from knowledge_base.index.schema import VECTOR_FIELD, Generation
 from knowledge_base.index.vector_index import EmbeddedPassage, VectorIndex
@@ -41,7 +40,7 @@ class Indexer:
         vectors: Writes them.
         pending: The record of what waits for vectors.
         inserts: Inserts under way at once, those of jobs apart; the others wait.
-        insert_timeout: Seconds that an insert waits for its turn at most.
+        insert_timeout: Seconds that an insert may take at most, its wait for a turn included.
     """
 
     def __init__(
@@ -58,11 +57,13 @@ class Indexer:
         self._manager = manager
         self._generations = generations
         self._embeddings = embeddings
-        self._vectors = vectors
         self._pending = pending
-        self._inserts = {is_job: Admission("the index", inserts) for is_job in (False, True)}
-        self._insert_timeout = insert_timeout
+        self._inserts = JointInserts(vectors, at_once=inserts, timeout=insert_timeout)
         self._settle = LuaScript("knowledge_base.index", "settle", repeatable=True)
+
+    async def close(self) -> None:
+        """Ends the inserts that are under way."""
+        await self._inserts.close()
 
     async def generation(self, namespace: str) -> Generation:
         """Returns the generation that is written to, made for the configured model on the first write.
@@ -202,8 +203,7 @@ class Indexer:
                 given = f"{generation.model}/{len(vectors[0])}"
                 raise IndexMismatchError(generation.namespace, given, generation.identity)
             rows = [EmbeddedPassage(*row) for row in zip(names[some], texts[some], vectors, strict=True)]
-            async with self._inserts[in_job()].place(self._insert_timeout):
-                await self._vectors.insert(generation, rows)
+            await self._inserts.insert(generation, rows)
 
     async def _have_vectors(self, generation: Generation, names: Sequence[PartName]) -> list[bool]:
         client = await self._manager.main()

@@ -29,9 +29,10 @@ Found: TypeAlias = tuple[list[str], list[float]]
 
 
 class CompiledFilters(MetadataFilters):
-    """Filters that are query text already."""
+    """Filters that are query text already, and how the server is to find the nearest of what passes them."""
 
     text: str
+    attributes: str = ""
 
 
 class PassageStore(RedisVectorStore):
@@ -78,7 +79,8 @@ class PassageStore(RedisVectorStore):
             raise TypeError("passages are only searched within a compiled filter")
         vector = query.query_embedding
         packed = vector if isinstance(vector, array) else array("f", vector or [])
-        text = f"({filters.text})=>[KNN {query.similarity_top_k} @{VECTOR_FIELD} $vector AS {DISTANCE}]"
+        nearest = f"KNN {query.similarity_top_k} @{VECTOR_FIELD} $vector {filters.attributes} AS {DISTANCE}"
+        text = f"({filters.text})=>[{nearest}]"
         options = ["RETURN", 1, DISTANCE, "SORTBY", DISTANCE, "ASC", "LIMIT", 0, query.similarity_top_k]
         parameters = ["PARAMS", 2, "vector", packed.tobytes(), "DIALECT", 2]
         return ["FT.SEARCH", self.index_name, text, *options, *parameters]
@@ -138,20 +140,21 @@ def _only_the_vector(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def retrieve(
-    client: redis.Redis, asked: Sequence[tuple[VectorStoreIndex, Sequence[float], str, int]]
+    client: redis.Redis, asked: Sequence[tuple[VectorStoreIndex, Sequence[float], str, int, str]]
 ) -> list[Found | redis.RedisError]:
     """Returns for each query the keys and cosine similarities of the nearest passages, best first, or its error.
 
     Args:
         client: The client of the stores; the queries share one round trip.
-        asked: What ``open_index`` gave, the query's vector, its compiled filter text, and how many passages.
+        asked: What ``open_index`` gave, the query's vector, its compiled filter text, how many passages, and the
+            attributes of ``scope_size.knn_attributes``.
 
     Raises:
         redis.RedisError: The server could not be reached.
     """
     commands = []
-    for index, vector, scope, top_k in asked:
-        filters = CompiledFilters(filters=[], text=scope)
+    for index, vector, scope, top_k, attributes in asked:
+        filters = CompiledFilters(filters=[], text=scope, attributes=attributes)
         query = VectorStoreQuery(query_embedding=vector, similarity_top_k=top_k, filters=filters)  # type: ignore[arg-type]
         store = index.vector_store
         assert isinstance(store, PassageStore)

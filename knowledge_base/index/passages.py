@@ -14,7 +14,8 @@ from knowledge_base.connection.giving_way import giving_way
 from knowledge_base.connection.workload import WorkloadThreads
 from knowledge_base.errors import UnavailableError
 from knowledge_base.heavy_imports import import_heavy
-from knowledge_base.index.analysis import Analyzer
+from knowledge_base.index.language_guess import ENGLISH
+from knowledge_base.index.polyglot import Polyglot
 from knowledge_base.settings import ChunkingSettings
 
 Tokenizer = Callable[[str], Sequence[Any]]
@@ -62,13 +63,13 @@ class PassageSplitter:
     Args:
         settings: How long passages are.
         threads: Where long content is cut.
-        analyzer: Gives the stems.
+        polyglot: Gives the stems.
     """
 
-    def __init__(self, settings: ChunkingSettings, threads: WorkloadThreads, analyzer: Analyzer) -> None:
+    def __init__(self, settings: ChunkingSettings, threads: WorkloadThreads, polyglot: Polyglot) -> None:
         self._settings = settings
         self._threads = threads
-        self._analyzer = analyzer
+        self._polyglot = polyglot
 
     async def preload(self) -> None:
         """Imports what LlamaIndex's splitter needs, which the first long content would have to wait for."""
@@ -78,7 +79,15 @@ class PassageSplitter:
 
         await self._threads.to_thread(split_something, step="importing LlamaIndex", limit=IMPORT_SECONDS)
 
-    async def split(self, content: str, *, tokenizer: Tokenizer | None, model_tokens: int | None, limit: float) -> Cut:
+    async def split(
+        self,
+        content: str,
+        *,
+        tokenizer: Tokenizer | None,
+        model_tokens: int | None,
+        limit: float,
+        likely: str = ENGLISH,
+    ) -> Cut:
         """Returns the parts of a content, in order.
 
         Args:
@@ -86,6 +95,7 @@ class PassageSplitter:
             tokenizer: The embedding model's own, or None for LlamaIndex's default.
             model_tokens: How many tokens the model reads, or None when unknown.
             limit: Seconds that it may take.
+            likely: The language to take for what does not show its own.
 
         Raises:
             OperationTimeoutError: It took longer.
@@ -93,29 +103,41 @@ class PassageSplitter:
         """
         tokens = min(self._settings.passage_tokens, model_tokens or self._settings.passage_tokens)
         if len(content) * MOST_TOKENS_A_CHARACTER <= tokens:
-            return self._cut(content, [content])
+            return self._cut(content, [content], likely)
         if tokenizer is not None and len(content) <= INLINE_CHARACTERS and len(tokenizer(content)) <= tokens:
-            return self._cut(content, [content])
+            return self._cut(content, [content], likely)
         return await self._threads.to_thread(
-            self._split, content, tokenizer, tokens, step="cutting content into passages", limit=limit
+            self._split, content, tokenizer, tokens, likely, step="cutting content into passages", limit=limit
         )
 
-    def split_here(self, content: str, *, tokenizer: Tokenizer | None, model_tokens: int | None) -> Cut:
+    def likely(self, contents: Sequence[str], otherwise: str) -> str:
+        """Returns the language to take for one of the contents that does not show its own.
+
+        Args:
+            contents: What is stored at once.
+            otherwise: The language to take where they don't show it together either.
+        """
+        return self._polyglot.likely(contents, otherwise)
+
+    def split_here(
+        self, content: str, *, tokenizer: Tokenizer | None, model_tokens: int | None, likely: str = ENGLISH
+    ) -> Cut:
         """Returns the parts of a content, as ``split`` does, in the thread that calls: a worker thread.
 
         Args:
             content: Any text that is not blank.
             tokenizer: The embedding model's own, or None for LlamaIndex's default.
             model_tokens: How many tokens the model reads, or None when unknown.
+            likely: The language to take for what does not show its own.
         """
         tokens = min(self._settings.passage_tokens, model_tokens or self._settings.passage_tokens)
         if len(content) * MOST_TOKENS_A_CHARACTER <= tokens:
-            return self._cut(content, [content])
+            return self._cut(content, [content], likely)
         if tokenizer is not None and len(content) <= INLINE_CHARACTERS and len(tokenizer(content)) <= tokens:
-            return self._cut(content, [content])
-        return self._split(content, tokenizer, tokens)
+            return self._cut(content, [content], likely)
+        return self._split(content, tokenizer, tokens, likely)
 
-    def _split(self, content: str, tokenizer: Tokenizer | None, tokens: int) -> Cut:
+    def _split(self, content: str, tokenizer: Tokenizer | None, tokens: int, likely: str) -> Cut:
         overlap = min(self._settings.overlap_tokens, tokens // 2)
         count = tokens if tokenizer is None else len(tokenizer(content))
         split = _sentence_splitter(tokenizer, even_size(count, tokens, overlap), overlap)
@@ -124,17 +146,15 @@ class PassageSplitter:
         except TimeoutError as error:
             # The library that finds sentences has a limit of its own, which a machine in need of time can reach.
             raise UnavailableError("finding the sentences of a content took too long; retry in a moment") from error
-        return self._cut(content, [text for text in texts if text.strip()] or [content])
+        return self._cut(content, [text for text in texts if text.strip()] or [content], likely)
 
-    def _cut(self, content: str, passages: list[str]) -> Cut:
+    def _cut(self, content: str, passages: list[str], likely: str) -> Cut:
         if len(passages) <= SECTION_PASSAGES:
-            return Cut(passages, [self._stems(content)])
+            return Cut(passages, [self._polyglot.section(content, likely)])
         own = [passages[0], *(_without_overlap(*pair) for pair in giving_way(pairwise(passages)))]
         groups = [own[begin : begin + SECTION_PASSAGES] for begin in range(0, len(own), SECTION_PASSAGES)]
-        return Cut(passages, [self._stems("\n".join(group)) for group in giving_way(groups)])
-
-    def _stems(self, text: str) -> str:
-        return " ".join(self._analyzer.stems(text))
+        likely = self._polyglot.likely(own, likely)
+        return Cut(passages, [self._polyglot.section("\n".join(group), likely) for group in giving_way(groups)])
 
 
 def passages_of_section(section: int, passages: int) -> range:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -10,10 +11,28 @@ from redis.exceptions import ResponseError
 from knowledge_base.connection.manager import AsyncRedisManager, PoolName
 from knowledge_base.errors import KnowledgeBaseError, UnavailableError
 from knowledge_base.index.candidate import Candidates
+from knowledge_base.index.counts import Counts
 from knowledge_base.index.generations import GenerationMovedError, Generations, is_missing_index
+from knowledge_base.index.index_size import IndexSize
 from knowledge_base.index.schema import POSITION_FIELD, SEQ_FIELD, Generation
-from knowledge_base.index.text_query import bm25_query
+from knowledge_base.index.self_test import SelfTest
+from knowledge_base.index.text_query import (
+    TELLING_WORDS,
+    WORTH_CHOOSING,
+    Form,
+    bm25_query,
+    optional_pays,
+    telling_stems,
+)
+from knowledge_base.index.timeout_policy import TimeoutPolicy
+from knowledge_base.index.word_frequencies import WordFrequencies
 from knowledge_base.keyspace import PartName
+
+MANY_WORDS = 8
+"""Queries of fewer words are quick in either form."""
+
+MOST_COUNTED = 50_000
+"""Passages that pass a filter, up to which they are counted."""
 
 MOST_RESULTS = 1_000_000
 """Place up to which the server ranks; it refuses to look further (``MAXSEARCHRESULTS``)."""
@@ -25,13 +44,52 @@ class TextIndex:
     Args:
         manager: The connections.
         generations: Creates an index anew that has vanished.
+        policy: Says whether the server may cut an answer short.
     """
 
-    def __init__(self, manager: AsyncRedisManager, generations: Generations) -> None:
+    def __init__(self, manager: AsyncRedisManager, generations: Generations, policy: TimeoutPolicy) -> None:
         self._manager = manager
         self._generations = generations
+        self._policy = policy
+        self._counts = Counts(manager)
+        self._frequencies = WordFrequencies(manager)
+        self._sizes = IndexSize(manager)
+        self._self_test = SelfTest(manager)
 
-    async def ranked(self, generation: Generation, stems: dict[str, int], scope: str, top_k: int) -> Candidates:
+    async def close(self) -> None:
+        """Ends what is under way beside searches."""
+        await self._self_test.close()
+        await self._counts.close()
+
+    async def telling(self, generation: Generation, stems: Sequence[str], most: int, scope: str) -> dict[str, int]:
+        """Returns the stems to search for and how often each counts, the most telling ones of a long query.
+
+        Args:
+            generation: Where to look.
+            stems: The query's stems with repeats.
+            most: How many distinct stems to keep, and repeats of them.
+            scope: What ``FilterCompiler.compile`` gave.
+
+        Raises:
+            UnavailableError: Redis could not be reached, or not in time.
+        """
+        distinct = dict.fromkeys(stems)
+        if len(distinct) <= min(most, TELLING_WORDS):
+            return telling_stems(stems, most, scope)
+        frequencies = await self._frequencies.of(generation, distinct)
+        sections = 0 if frequencies is None else await self._sizes.sections(generation)
+        return telling_stems(stems, most, scope, frequencies, sections)
+
+    async def frequencies(self, generation: Generation, stems: Collection[str]) -> dict[str, int] | None:
+        """Returns the number of sections that hold each word; None where the server does not say.
+
+        Args:
+            generation: Where to look.
+            stems: The words.
+        """
+        return await self._frequencies.of(generation, stems)
+
+    async def ranked(self, generation: Generation, stems: Mapping[str, int], scope: str, top_k: int) -> Candidates:
         """Returns the sections that hold some words, by BM25, best first.
 
         Args:
@@ -45,7 +103,8 @@ class TextIndex:
         """
         if not stems:
             return Candidates([], 0, [])
-        query = bm25_query(stems, scope)
+        form = await self._form(generation, stems, scope)
+        query = bm25_query(stems, scope, form)
         arguments: list[str | int] = [
             query,
             "VERBATIM",
@@ -58,7 +117,24 @@ class TextIndex:
             min(top_k, MOST_RESULTS),
         ]
         reply = await self._search(generation, arguments, "search")
-        return Candidates(reply[1::2], len(generation.section_prefix) + 1, list(map(float, reply[2::2])))
+        keys, scores = reply[1::2], list(map(float, reply[2::2]))
+        if form == "optional":
+            holding = bisect_left(scores, True, key=lambda score: score <= 0)
+            keys, scores = keys[:holding], scores[:holding]
+        return Candidates(keys, len(generation.section_prefix) + 1, scores)
+
+    async def _form(self, generation: Generation, stems: Mapping[str, int], scope: str) -> Form:
+        self._self_test.begin()
+        if self._self_test.passed:
+            return "joined"
+        if len(stems) < MANY_WORDS or len(stems) * await self._sizes.sections(generation) < WORTH_CHOOSING:
+            return "distributed"
+        frequencies = await self._frequencies.of(generation, stems)
+        places = sum(frequencies[stem] * count for stem, count in stems.items()) if frequencies else 0
+        if places < WORTH_CHOOSING:
+            return "distributed"
+        passing = await self._counts.up_to(MOST_COUNTED, generation.text_index, scope)
+        return "optional" if passing is not None and optional_pays(places, passing) else "distributed"
 
     async def newest(self, generation: Generation, query: str, offset: int, limit: int) -> list[str]:
         """Returns the facts of matching sections, newest first.
@@ -73,6 +149,7 @@ class TextIndex:
         if limit <= 0:
             return []
         arguments: list[str | int] = [query, "NOCONTENT", "SORTBY", SEQ_FIELD, "DESC", "LIMIT", offset, limit]
+        arguments += await self._policy.whole_or_nothing()
         reply = await self._search(generation, arguments, "main")
         return [name.fact_id for name in _names(generation, reply[1:])]
 
@@ -85,6 +162,7 @@ class TextIndex:
             limit: How many to return at most.
         """
         arguments: list[str | int] = [query, "RETURN", 1, SEQ_FIELD, "SORTBY", SEQ_FIELD, "ASC", "LIMIT", 0, limit]
+        arguments += await self._policy.whole_or_nothing()
         reply = await self._search(generation, arguments, "main")
         ids = [name.fact_id for name in _names(generation, reply[1::2])]
         return ids, float(reply[-1][1]) if ids else None

@@ -19,8 +19,10 @@ from knowledge_base.embedding.service import EmbeddingService
 from knowledge_base.errors import KnowledgeBaseError, UnavailableError
 from knowledge_base.heavy_imports import import_heavy
 from knowledge_base.index.candidate import Candidates
+from knowledge_base.index.counts import Counts
 from knowledge_base.index.generations import GenerationMovedError, Generations, is_missing_index
 from knowledge_base.index.schema import Generation
+from knowledge_base.index.scope_size import ScopeSizes, knn_attributes
 from knowledge_base.keyspace import PartName
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ class VectorQuery:
     vector: Sequence[float]
     scope: str
     top_k: int
+    attributes: str
+    """How the server is to find them."""
 
 
 class VectorIndex:
@@ -81,6 +85,8 @@ class VectorIndex:
         self._manager = manager
         self._embedding = embedding
         self._generations = generations
+        self._counts = Counts(manager)
+        self._sizes = ScopeSizes(self._counts)
         self._open: dict[tuple[Generation, redis.Redis], VectorStoreIndex] = {}
         self._lock = threading.Lock()
         self._timeout = timeout
@@ -129,7 +135,8 @@ class VectorIndex:
         Raises:
             UnavailableError: Redis could not be reached, or not in time.
         """
-        query = VectorQuery(generation, vector, scope, top_k)
+        size = await self._sizes.size(generation.vector_index, scope)
+        query = VectorQuery(generation, vector, scope, top_k, knn_attributes(size, top_k))
         try:
             found = await self._found(query)
         except ResponseError as error:
@@ -147,6 +154,7 @@ class VectorIndex:
 
     async def close(self) -> None:
         """Ends the queries that are under way."""
+        await self._counts.close()
         await self._queries.close()
 
     async def _found(self, query: VectorQuery) -> Nearest:
@@ -158,8 +166,8 @@ class VectorIndex:
 
         def run(client: redis.Redis) -> list[Nearest | Exception]:
             asked = [
-                (self._opened(query.generation, client, model), query.vector, query.scope, query.top_k)
-                for query in queries
+                (self._opened(one.generation, client, model), one.vector, one.scope, one.top_k, one.attributes)
+                for one in queries
             ]
             found: list[Nearest | Exception] = _passage_store().retrieve(client, asked)
             return found

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from knowledge_base.facts.draft import passage_count
 from knowledge_base.heavy_imports import import_heavy
-from knowledge_base.index.analysis import Analyzer
-from knowledge_base.index.candidate import Candidate
+from knowledge_base.index.candidate import Candidates
 from knowledge_base.index.passages import passages_of_section
+from knowledge_base.index.polyglot import QueryWords
 from knowledge_base.keyspace import PartName
+from knowledge_base.retrieval.match import meaning_match
 
 NUMBER = "<f4"
 """How a number of a stored vector is written."""
 
 
-Section: TypeAlias = Sequence[PartName]
-"""A section that was found by words, as the passages that it is made of."""
+class Section(NamedTuple):
+    """A section that was found by words."""
+
+    passages: Sequence[PartName]
+    """What it is made of."""
+    match: float
+    """How well its words match, from 0 to 1."""
 
 
 class StoredPassage(NamedTuple):
@@ -35,7 +41,7 @@ class PassageCandidate(NamedTuple):
     """From 0 to 1."""
 
 
-def expanded(candidates: Sequence[Candidate], most: int) -> list[Section]:
+def expanded(candidates: Candidates, most: int) -> list[Section]:
     """Returns the best sections as their passages.
 
     Args:
@@ -44,71 +50,80 @@ def expanded(candidates: Sequence[Candidate], most: int) -> list[Section]:
     """
     sections: list[Section] = []
     passages = 0
-    for candidate in candidates:
+    for candidate, match in zip(candidates, candidates.matches, strict=True):
         fact_id, revision, place = candidate.name
         positions = passages_of_section(place, passage_count(revision))
         passages += len(positions)
         if passages > most and sections:
             break
-        sections.append([PartName(fact_id, revision, position) for position in positions])
+        sections.append(Section([PartName(fact_id, revision, position) for position in positions], match))
     return sections
 
 
 class PassageRanking:
-    """Ranks passages by meaning and by words.
+    """Ranks passages by meaning and by words, as ``convex_combination`` ranks facts.
 
-    Words are found in sections, of several passages each. So a section's passages take its place in the ranking by
-    words, one after the other: in a section whose words are looked at, those first that share most words with the
-    query, else the nearest ones. On XQuAD, with the five paragraphs of an article in one fact, the paragraph asked for
-    is among the first five passages for 99.3 % of the questions (found by meaning alone: 96.9 %; with only the best
-    passage of each section taken from it: 91 %). To look at the words of five sections is as good as of all.
+    Words are found in sections, of several passages each, and each passage matches as its section does; in a section
+    whose words are looked at, less by the share of the words that its best passage has and this one has not. To look at
+    the words of five sections is as good as of all.
 
     Args:
-        analyzer: Gives the stems of queries and passages.
-        k: The constant of reciprocal rank fusion.
+        weight: Share of the meaning, from 0 to 1.
     """
 
-    def __init__(self, analyzer: Analyzer, k: int) -> None:
-        self._analyzer = analyzer
-        self._k = k
+    def __init__(self, weight: float) -> None:
+        self._weight = weight
 
     def ranked(
         self,
-        query: str,
-        nearest: Sequence[Candidate],
+        words: QueryWords,
+        nearest: Candidates,
         sections: Sequence[Section],
         stored: Mapping[PartName, StoredPassage],
         vector: Sequence[float] | None,
         *,
+        background: float = 0.0,
         compared: Collection[PartName] = (),
     ) -> list[PassageCandidate]:
         """Returns the passages, best first; takes milliseconds, so it is to be called in a thread.
 
         Args:
-            query: What was asked.
+            words: What was asked.
             nearest: What was found by meaning, best first.
             sections: What was found by words, best first.
             stored: Vectors and texts of the passages that were found by words only, and texts of those in ``compared``.
             vector: The query's vector, or None.
+            background: Cosine similarity of texts that have nothing in common.
             compared: The passages of the sections whose words are looked at.
         """
-        shares = _Shares(self._analyzer, query, stored)
+        shares = _Shares(words, stored)
         near = {candidate.name: candidate.score for candidate in nearest}
         cosines = {} if vector is None else _cosines(vector, {name: one.vector for name, one in stored.items()})
         known = cosines | near
-        similarities = known | {name: shares[name] for section in sections for name in section if name not in known}
+        by_words = {name: match for section in sections for name, match in _word_matches(section, shares, compared)}
+        meaning = {name: meaning_match(cosine, background) for name, cosine in known.items()}
+        least = min(meaning.values(), default=0.0)
+        # A retriever that found nothing at all has nothing to say about anything.
+        weight = self._weight if by_words and meaning else float(bool(meaning))
+        # Words first: where scores are equal, a match of the user's own words goes before one of meaning.
+        scores = {
+            name: weight * meaning.get(name, least) + (1.0 - weight) * by_words.get(name, 0.0)
+            for name in [*by_words, *near]
+        }
+        best_first = sorted(scores, key=scores.__getitem__, reverse=True)
+        return [
+            PassageCandidate(name, min(1.0, max(0.0, known[name] if name in known else shares[name])))
+            for name in best_first
+        ]
 
-        def preference(name: PartName) -> tuple[float, float]:
-            return (-shares[name] if name in compared else 0.0, -similarities[name])
 
-        by_words = [name for section in sections for name in sorted(section, key=preference)]
-        # Words first: where the sums are equal, a match of the user's own words goes before one of meaning.
-        sums: dict[PartName, float] = {}
-        for names in (by_words, near):
-            for rank, name in enumerate(names, start=1):
-                sums[name] = sums.get(name, 0.0) + 1.0 / (self._k + rank)
-        best_first = sorted(sums, key=lambda name: -sums[name])
-        return [PassageCandidate(name, min(1.0, max(0.0, similarities[name]))) for name in best_first]
+def _word_matches(
+    section: Section, shares: Mapping[PartName, float], compared: Collection[PartName]
+) -> Iterator[tuple[PartName, float]]:
+    looked_at = [name for name in section.passages if name in compared]
+    most = max((shares[name] for name in looked_at), default=0.0)
+    for name in section.passages:
+        yield name, section.match * (shares[name] / most if most and name in compared else 1.0)
 
 
 class _Shares(dict[PartName, float]):
@@ -117,16 +132,15 @@ class _Shares(dict[PartName, float]):
     A BM25 score would say less: in a small base it is small, however well a passage fits.
     """
 
-    def __init__(self, analyzer: Analyzer, query: str, stored: Mapping[PartName, StoredPassage]) -> None:
+    def __init__(self, words: QueryWords, stored: Mapping[PartName, StoredPassage]) -> None:
         super().__init__()
-        self._analyzer = analyzer
-        self._words = frozenset(analyzer.query_stems(query))
+        self._words = words
         self._stored = stored
 
     def __missing__(self, name: PartName) -> float:
         text = self._stored[name].text if name in self._stored else None
-        shared = self._words.intersection(self._analyzer.stems(text)) if text is not None else ()
-        self[name] = len(shared) / len(self._words) if self._words else 0.0
+        words = self._words.distinct
+        self[name] = self._words.shared(text) / len(words) if words and text is not None else 0.0
         return self[name]
 
 

@@ -56,6 +56,8 @@ def operation_metrics(
     chunks: Sequence[ChunkWithContext],
     degraded: Sequence[str],
     stages: Stages,
+    *,
+    complete: bool = True,
 ) -> RAGOperationMetrics:
     """Returns the metrics of a retrieval.
 
@@ -65,6 +67,7 @@ def operation_metrics(
         chunks: What is returned.
         degraded: Retrievers that could not answer.
         stages: How long it took.
+        complete: False when the server may have cut a search short.
     """
     return {
         "candidates": len(similarities),
@@ -77,6 +80,7 @@ def operation_metrics(
         "similarity_max": max(similarities, default=None),
         "similarity_histogram": histogram(similarities),
         "degraded": list(degraded),
+        "complete": complete,
         "stages": dict(stages.lasted),
         "took_ms": stages.took_ms,
     }

@@ -131,7 +131,12 @@ class ChunkRetriever:
         finally:
             self._admission.leave()
         metrics = operation_metrics(
-            [one.similarity for one in candidates], config.similarity_threshold, results, found.degraded, stages
+            [one.similarity for one in candidates],
+            config.similarity_threshold,
+            results,
+            found.degraded,
+            stages,
+            complete=found.complete,
         )
         hooks.emit(hooks.RETRIEVAL, metrics)
         return Retrieval(chunks, results, metrics, None if results else _reason(metrics, selection))
@@ -142,16 +147,27 @@ class ChunkRetriever:
         nearest = found.retrieved.get("vector", NOTHING)
         sections = expanded(found.retrieved.get("text", NOTHING), max(PASSAGES_BY_WORDS, 2 * config.max_chunks))
         near = {candidate.node_id for candidate in nearest}
-        only_by_words = {name for section in sections for name in section if name.node_id not in near}
-        several = [section for section in sections if len(section) > 1]
-        compared = {name for section in several[: max(COMPARED_SECTIONS, config.max_chunks)] for name in section}
+        only_by_words = {name for section in sections for name in section.passages if name.node_id not in near}
+        several = [section for section in sections if len(section.passages) > 1]
+        compared = {
+            name for section in several[: max(COMPARED_SECTIONS, config.max_chunks)] for name in section.passages
+        }
         stored = await self._passages.stored(
             found.generation,
             vectors=only_by_words if found.vector is not None else set(),
             # Without vectors, or before they are there, it is the words that say how similar a passage is.
             texts=only_by_words | compared,
         )
-        rank = partial(self._ranking.ranked, query, nearest, sections, stored, found.vector, compared=compared)
+        rank = partial(
+            self._ranking.ranked,
+            found.words,
+            nearest,
+            sections,
+            stored,
+            found.vector,
+            background=found.background,
+            compared=compared,
+        )
         return await self._threads.to_thread(rank, step="ranking passages", limit=RANKING_SECONDS)
 
     async def _choose(

@@ -10,6 +10,7 @@ from knowledge_base.index.passages import join_passages
 from knowledge_base.keyspace import PartName
 from knowledge_base.retrieval.chunk_candidates import PassageCandidate
 from knowledge_base.retrieval.chunk_passages import beside
+from knowledge_base.retrieval.folding import Folding
 from knowledge_base.retrieval.places import NOWHERE, Place, joined_place
 from knowledge_base.settings import RetrievalConfig
 from knowledge_base.types import ChunkWithContext
@@ -74,7 +75,7 @@ class ChunkSelection:
         self._similarities: dict[PartName, float] = {}
         self._texts: dict[PartName, str] = {}
         self._places: dict[PartName, Place] = {}
-        self._seen: set[str] = set()
+        self._folding = Folding()
         self._spent = 0
         self.refused = 0
         """Passages that did not fit into the budget."""
@@ -135,7 +136,7 @@ class ChunkSelection:
         return [groups[rank].chunk for rank in sorted(groups)]
 
     def _is_known(self, name: PartName) -> bool:
-        return _normal(self._texts[name]) in self._seen
+        return self._folding.is_said(name, self._texts[name])
 
     def _fits_in(self, name: PartName) -> bool:
         absorbed = self._adjacent(name) if self._config.merge_neighbours else []
@@ -144,7 +145,7 @@ class ChunkSelection:
         if spent > self._config.token_budget:
             return False
         self._spent = spent
-        self._seen.add(_normal(self._texts[name]))
+        self._folding.add(name, self._texts[name])
         self._groups.update(dict.fromkeys(group.names, group))
         return True
 
@@ -163,7 +164,3 @@ class ChunkSelection:
         chunk = Chunk(record, names[0], content, similarity, place)
         rank = min((group.rank for group in absorbed), default=len(self._chosen))
         return _Group(rank, tuple(names), chunk, self._cost(chunk))
-
-
-def _normal(text: str) -> str:
-    return " ".join(text.split())

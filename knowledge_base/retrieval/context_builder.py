@@ -71,6 +71,7 @@ class ContextBuilder:
             "tokens": written.tokens,
             "query": request.search.query,
             "degraded": retrieval.metrics["degraded"],
+            "complete": retrieval.metrics["complete"],
             "reason": reason,
         }
 
@@ -88,6 +89,7 @@ def empty_context(query: str, error: Exception) -> Context:
         "tokens": 0,
         "query": query,
         "degraded": [],
+        "complete": False,
         "reason": f"{UNAVAILABLE}{error}",
     }
 

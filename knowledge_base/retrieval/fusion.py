@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from knowledge_base.index.candidate import Candidate, Candidates
-
-BM25_MIDPOINT = 10.0
-"""The BM25 score that counts as 0.5 where words alone are searched."""
 
 
 class Ranked(NamedTuple):
@@ -75,62 +71,68 @@ class Ranking:
         return Ranking(self._owners[:count], self._scores[:count], self._retrieved, self._owned)
 
 
-def reciprocal_rank_fusion(retrieved: Mapping[str, Candidates], k: int) -> Ranking:
-    """Fuses rankings; a fact gets the sum of 1 / (k + rank), divided by what first place everywhere would give.
+def convex_combination(text: Candidates, vector: Candidates, *, weight: float, depth: int) -> Ranking:
+    """Fuses both retrievers' candidates by their scores; a fact gets weight · meaning + (1 - weight) · words.
 
-    Only the best part of each fact and revision takes a rank.
+    Both are the candidates' ``matches``, from 0 to 1, and mean the same in every search, so that the sum does. What a
+    retriever did not find is at best as good as the last that it found.
 
-    Source: Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms Condorcet and individual rank learning
-    methods", SIGIR 2009.
+    Source: Bruch, Gai and Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval", ACM TOIS 42(1), 2023.
 
     Args:
-        retrieved: For each retriever, its candidates, best first. Of facts with equal sums, those that the first
-            retriever ranks higher come first.
-        k: The constant of the formula.
+        text: Best first. Of facts with equal scores, those that it ranks higher come first.
+        vector: Best first.
+        weight: Share of the meaning, from 0 to 1.
+        depth: Candidates that each retriever was asked for.
 
     Returns:
         The facts, best first.
     """
-    owned = {retriever: candidates.owners for retriever, candidates in retrieved.items()}
-    shares = _shares(k, max(map(len, owned.values()), default=0))
-    sums: dict[str, float] = {}
-    for owners in owned.values():
-        ranked = zip(dict.fromkeys(owners), shares, strict=False)
-        sums.update(ranked if not sums else [(owner, sums.get(owner, 0.0) + share) for owner, share in ranked])
-    # Equal sums stay in the order in which they came up.
-    best_first = sorted(sums, key=sums.__getitem__, reverse=True)
-    most = len(retrieved) / (k + 1)
-    return Ranking(best_first, [sums[owner] / most for owner in best_first], retrieved, owned)
-
-
-@lru_cache(maxsize=8)
-def _shares(k: int, ranks: int) -> list[float]:
-    return [1.0 / (k + rank) for rank in range(1, ranks + 1)]
+    owned = {"text": text.owners, "vector": vector.owners}
+    words = _best(owned["text"], text.matches)
+    meaning = _best(owned["vector"], vector.matches)
+    least_words = min(words.values()) if len(text) >= depth else 0.0
+    least_meaning = min(meaning.values(), default=0.0)
+    # A retriever that found nothing at all has nothing to say about anything.
+    share = weight if words and meaning else float(bool(meaning))
+    scores = {
+        owner: share * meaning.get(owner, least_meaning) + (1.0 - share) * words.get(owner, least_words)
+        for owner in words | meaning
+    }
+    best_first = sorted(scores, key=scores.__getitem__, reverse=True)
+    return Ranking(best_first, [scores[owner] for owner in best_first], {"text": text, "vector": vector}, owned)
 
 
 def by_similarity(candidates: Candidates) -> Ranking:
-    """Ranks the vector retriever's candidates by their cosine similarity, cut to 0 and 1.
+    """Ranks the vector retriever's candidates by how well their meaning matches.
 
     Args:
         candidates: Best first.
     """
-    return _by_score("vector", candidates, lambda similarity: min(1.0, max(0.0, similarity)))
+    return _by_score("vector", candidates, candidates.matches)
 
 
 def by_words(candidates: Candidates) -> Ranking:
-    """Ranks the text retriever's candidates by BM25, pressed between 0 and 1.
+    """Ranks the text retriever's candidates by how well their words match.
 
     Args:
         candidates: Best first.
     """
-    return _by_score("text", candidates, lambda score: score / (score + BM25_MIDPOINT))
+    return _by_score("text", candidates, candidates.matches)
 
 
-def _by_score(retriever: str, candidates: Candidates, pressed: Callable[[float], float]) -> Ranking:
+def _by_score(retriever: str, candidates: Candidates, scores: Sequence[float]) -> Ranking:
     owners = candidates.owners
-    first = _first_places(owners)
-    scores = [pressed(candidates.scores[place]) for place in first.values()]
-    return Ranking(list(first), scores, {retriever: candidates}, {retriever: owners})
+    best = _best(owners, scores)
+    return Ranking(list(best), list(best.values()), {retriever: candidates}, {retriever: owners})
+
+
+def _best(owners: Sequence[str], scores: Sequence[float]) -> dict[str, float]:
+    """Returns each owner's first, and so best, score."""
+    best: dict[str, float] = {}
+    for owner, score in zip(owners, scores, strict=True):
+        best.setdefault(owner, score)
+    return best
 
 
 def _first_places(owners: Sequence[str]) -> dict[str, int]:

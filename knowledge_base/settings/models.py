@@ -48,6 +48,14 @@ class EmbeddingSettings(SettingsPart):
         le=10_000_000,
         description="query embeddings of an endpoint that all processes share in Redis, per namespace; 0 for none",
     )
+    background: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        allow_inf_nan=False,
+        description="cosine similarity of texts that have nothing in common, which counts as none; "
+        "without it measured for a model on this machine, else 0",
+    )
     query_prefix: str | None = Field(
         None, max_length=1_000, description="put before queries; without one, what the model's name is known to want"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from knowledge_base.settings.base import Seconds, SettingsPart
+from knowledge_base.settings.base import OptionalText, Seconds, SettingsPart
 
 
 class BreakerSettings(SettingsPart):
@@ -48,10 +48,19 @@ class RetrievalSettings(SettingsPart):
     """How hits are found and fused."""
 
     candidates: int = Field(100, ge=1, le=10_000, description="passages that each retriever brings to the fusion")
-    rrf_k: int = Field(60, ge=1, le=10_000, description="the constant k of reciprocal rank fusion")
+    vector_weight: float = Field(
+        0.5, ge=0, le=1, allow_inf_nan=False, description="share that the meaning has in a hybrid search's score"
+    )
     vector_share: float = Field(
         0.7, gt=0, lt=1, description="share of a hybrid search's budget after which words alone answer"
     )
+    reranker: OptionalText = Field(
+        None, description="a directory with a cross-encoder in ONNX; with one, searches are reranked"
+    )
+    rerank_candidates: int = Field(
+        30, ge=1, le=1_000, description="hits that a reranker is given; as many as are asked for when those are more"
+    )
+    rerank_threads: int = Field(2, ge=1, le=64, description="worker threads for reranking")
 
 
 class RetrievalConfig(SettingsPart):

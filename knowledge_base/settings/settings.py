@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
+from Stemmer import algorithms
 
 from knowledge_base.errors import InvalidInputError
 from knowledge_base.settings.base import ENVIRONMENT_PREFIX, refuse_clearly
@@ -33,6 +34,13 @@ def _checked_namespace(value: str) -> str:
     return value
 
 
+def _checked_language(value: str) -> str:
+    known = ["auto", *algorithms()]
+    if value not in known:
+        raise ValueError(f"must be one of {', '.join(known)}")
+    return value
+
+
 class Settings(BaseSettings):
     """All settings of a knowledge base.
 
@@ -52,6 +60,11 @@ class Settings(BaseSettings):
     )
     namespace: Annotated[str, AfterValidator(_checked_namespace)] = Field(
         "default", description="the namespace of calls that name none"
+    )
+    language: Annotated[str, AfterValidator(_checked_language)] = Field(
+        "auto",
+        description="of all texts, as a Snowball name (`german`); `auto` tells English, German, French, Spanish, "
+        "Italian, Portuguese, Dutch and Russian apart in each text",
     )
     data_dir: Path | None = Field(
         None, description="folder of the embedded server; without one the user's data directory is used"

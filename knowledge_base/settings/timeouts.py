@@ -16,6 +16,7 @@ class Timeouts(SettingsPart):
     llama_index: Seconds = Field(10.0, description="one LlamaIndex insert or query in its worker thread")
     embedding: Seconds = Field(30.0, description="one request to the embedding model")
     llm: Seconds = Field(60.0, description="one request to the LLM, until its answer is whole")
+    rerank: Seconds = Field(2.0, description="reranking the hits of one search; then they stay as they were")
     document: Seconds = Field(30.0, description="reading one document")
     start: Seconds = Field(60.0, description="starting the embedded server, its data loaded")
     close: Seconds = Field(5.0, description="`close()`")

@@ -71,6 +71,8 @@ class RAGOperationMetrics(TypedDict):
     """Candidates by similarity, ten bins of equal width from 0 to 1; what is below 0 counts as 0."""
     degraded: list[str]
     """Retrievers that could not answer."""
+    complete: bool
+    """False when the server may have cut a search short."""
     stages: dict[str, float]
     """Milliseconds of each stage."""
     took_ms: float
@@ -109,6 +111,8 @@ class Context(TypedDict):
     """What was searched for: the question, with what it takes from the conversation."""
     degraded: list[str]
     """Retrievers that could not answer."""
+    complete: bool
+    """False when the server may have cut a search short, or nothing could be searched."""
     reason: str | None
     """Why there is no text; None where there is some."""
 

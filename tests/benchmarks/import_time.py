@@ -7,6 +7,8 @@ import subprocess
 import sys
 from statistics import median
 
+from tests.benchmarks.speed.figures import Figures, json_path
+
 LIMIT_MS = 150
 RUNS = 5
 
@@ -23,5 +25,9 @@ def import_ms(statement: str, module: str) -> float:
 def main() -> None:
     own = median(import_ms("import knowledge_base", "knowledge_base") for _ in range(RUNS))
     peer = median(import_ms("import llama_index.core", "llama_index.core") for _ in range(RUNS))
-    print(f"import knowledge_base: {own:.1f} ms, {own / LIMIT_MS:.3f} of the limit of {LIMIT_MS} ms")
-    print(f"import llama_index.core: {peer:.1f} ms, {peer / own:.0f} times as long")
+    figures = Figures(json_path(), "import")
+    figures.row(imported="knowledge_base", ms=own)
+    figures.row(imported="llama_index.core", ms=peer)
+    figures.ratio("import knowledge_base, ms", own, most=LIMIT_MS)
+    figures.ratio("import knowledge_base / import llama_index.core", own / peer)
+    figures.write()

@@ -13,6 +13,7 @@ from knowledge_base.embedding.local_embedding import LocalEmbedding
 from knowledge_base.embedding.local_model import LocalModel
 from knowledge_base.embedding.service import EmbeddingService
 from tests.benchmarks.collection import texts
+from tests.benchmarks.speed.figures import Figures, json_path
 
 LIMIT = 1.10
 SINGLE = 300
@@ -30,15 +31,12 @@ async def seconds(run: Run, given: Sequence[str]) -> float:
     return time.perf_counter() - began
 
 
-def told(name: str, bare: Sequence[float], served: Sequence[float], texts_each: int) -> str:
-    """The figures of both, and their ratio: the median of those of neighbours, who shared whatever else went on."""
+def note(figures: Figures, name: str, bare: Sequence[float], served: Sequence[float], texts_each: int) -> None:
+    """Notes the figures of both, and the median of the ratios of neighbours, who shared whatever else went on."""
     ratio = median(one / other for one, other in zip(served, bare, strict=True))
-    halves = [median(took) / texts_each * 1000 for took in (bare, served)]
-    return (
-        f"{name}: bare {halves[0]:.2f} ms a text ({1000 / halves[0]:.0f} texts/s), through the service "
-        f"{halves[1]:.2f} ms ({1000 / halves[1]:.0f} texts/s), ratio {ratio:.3f} ({ratio / LIMIT:.2f} of the limit "
-        f"of {LIMIT:.2f})"
-    )
+    bare_ms, served_ms = (median(took) / texts_each * 1000 for took in (bare, served))
+    figures.row(texts=name, bare_ms=bare_ms, served_ms=served_ms)
+    figures.ratio(f"local model, {name}: service / bare model", ratio, most=LIMIT)
 
 
 class Comparison:
@@ -49,29 +47,33 @@ class Comparison:
         service: The service; each of its answers must be new to it.
         threads: Where the bare model runs.
         number: How many threads there are.
+        figures: Where the measurements go.
     """
 
-    def __init__(self, model: LocalModel, service: EmbeddingService, threads: ThreadPoolExecutor, number: int) -> None:
+    def __init__(
+        self, model: LocalModel, service: EmbeddingService, threads: ThreadPoolExecutor, number: int, figures: Figures
+    ) -> None:
+        self._figures = figures
         self._model = model
         self._service = service
         self._threads = threads
         self._number = number
 
-    async def single(self, questions: Sequence[str]) -> str:
+    async def single(self, questions: Sequence[str]) -> None:
         """Asks for one query after the other, of either in turn."""
         bare, served = [], []
         for question in questions:
             bare.append(await seconds(self._one_bare, [question]))
             served.append(await seconds(self._concurrent_queries, [question]))
-        return told("single query, p50", bare, served, 1)
+        note(self._figures, "single query, p50", bare, served, 1)
 
-    async def batches(self, name: str, batches: Sequence[Sequence[str]], *, query: bool) -> str:
+    async def batches(self, name: str, batches: Sequence[Sequence[str]], *, query: bool) -> None:
         """Asks for many texts at the same time, of either in turn."""
         bare, served = [], []
         for given in batches:
             bare.append(await seconds(self._bare_queries if query else self._bare_passages, given))
             served.append(await seconds(self._concurrent_queries if query else self._passages, given))
-        return told(name, bare, served, len(batches[0]))
+        note(self._figures, name, bare, served, len(batches[0]))
 
     async def _one_bare(self, given: Sequence[str]) -> None:
         # In this thread: nothing is cheaper.
@@ -96,21 +98,23 @@ class Comparison:
 
 
 async def measure() -> None:
+    figures = Figures(json_path(), "local_embedding")
     settings = EmbeddingSettings()
     embedding = LocalEmbedding.load()
     service = EmbeddingService(settings, timeout=TIMEOUT, breaker=BreakerSettings(), model=embedding)
     questions, passages = texts("queries"), texts("corpus")[:PASSAGES]
     await service.embed_passages(["warm"], "bench")
     with ThreadPoolExecutor(settings.threads) as threads:
-        compared = Comparison(embedding.local_model, service, threads, settings.threads)
-        print(await compared.single(questions[:SINGLE]))
+        compared = Comparison(embedding.local_model, service, threads, settings.threads, figures)
+        await compared.single(questions[:SINGLE])
         left = questions[SINGLE:]
         asked = [left[begin : begin + CONCURRENT] for begin in range(0, ROUNDS * CONCURRENT, CONCURRENT)]
-        print(await compared.batches(f"{CONCURRENT} queries at once", asked, query=True))
+        await compared.batches(f"{CONCURRENT} queries at once", asked, query=True)
         # New texts in each round: what the service knows it does not embed again.
         rounds = [[f"{number} {text}" for text in passages] for number in range(ROUNDS)]
-        print(await compared.batches(f"{len(passages)} passages", rounds, query=False))
+        await compared.batches(f"{len(passages)} passages", rounds, query=False)
     await service.close(1.0)
+    figures.write()
 
 
 def main() -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from knowledge_base.errors import InvalidInputError
+from knowledge_base.settings import IndexingSettings
+from tests.support.cancel_at import MOMENTS, CancelAt, Moment
 from tests.support.facts import found, ids
+from tests.support.polling import eventually
 
 if TYPE_CHECKING:
     from knowledge_base import KnowledgeBase
@@ -248,3 +252,24 @@ async def test_iteration_may_be_left_early(stub_kb: KnowledgeBase) -> None:
         break
 
     assert (await stub_kb.get_stats())["facts"] == 60
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_facts_written_before_a_cancellation_do_not_wait_for_the_lease(open_kb: Any, moment: Moment) -> None:
+    kb: KnowledgeBase = open_kb(indexing=IndexingSettings(lease=120.0))
+    await kb.store_fact("walruses dive")
+    cancelled = 0
+
+    for place in count():
+        at = CancelAt(place, moment)
+        await at.run(kb.store_facts([{"content": f"penguin {place} {number}"} for number in range(3)]))
+        if not at.reached:
+            break
+        cancelled += 1
+
+    async def all_indexed() -> bool:
+        return (await kb.get_stats())["pending"] == 0
+
+    await eventually(all_indexed, within=10.0)
+    stored = (await kb.get_stats())["facts"]
+    assert 3 < stored < 3 * cancelled

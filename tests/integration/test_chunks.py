@@ -117,7 +117,7 @@ async def test_similarity_of_what_only_words_found_is_the_same_cosine(
     await kb.store_fact(FACTS["code"], fact_id="code")
     query = "kittens and cats KB-4711"
     nearest = (await kb.search(query, 10, mode="vector"))["hits"]
-    cosines = {hit["fact_id"]: hit["score"] for hit in nearest}
+    cosines = {hit["fact_id"]: hit["scores"]["vector"] for hit in nearest}
     assert "code" not in list(cosines)[:2]
 
     (chunk,) = await kb.retrieve_chunks_from_text(query, RetrievalConfig(similarity_threshold=0, max_chunks=1))

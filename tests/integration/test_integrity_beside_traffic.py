@@ -202,6 +202,8 @@ def compared(raw: Any, namespace: str) -> dict[str, Any]:
             value = {field: one for field, one in value.items() if field not in ignored}
         found[name.removeprefix(keys.root)] = value
     found.pop("generation", None)
+    # What is lost by damage is not taken off, until the next rebuild.
+    found.pop("languages", None)
     return found
 
 

@@ -30,7 +30,7 @@ async def whole(kb: KnowledgeBase, content: str = "a whole penguin", **changes: 
     services = await kb._services.start()
     plain = {"metadata": {"n": {"deep": [1, 2.5]}}, "tags": ["bird"], "source": "zoo", "principals": []}
     described = plain | {name: changes.pop(name) for name in plain if name in changes}
-    parts = await services.parts.make(content, *described.values())
+    parts = await services.parts.make("n", content, *described.values())
     fact = WholeFact(
         "w1", content, **described, version=3, created_at=TIME - 5, updated_at=TIME, expires_at=None, history=HISTORY,
         parts=parts,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from knowledge_base.embedding.local_model import LocalModel
 from knowledge_base.settings import Limits
 from knowledge_base.types import SearchMode
 from tests.support.facts import found
@@ -101,15 +103,18 @@ async def test_scores_are_what_the_reference_says(library: KnowledgeBase) -> Non
     text = (await library.search(query, mode="text"))["hits"]
     hybrid = (await library.search(query, mode="hybrid"))["hits"]
 
-    ranks = [{hit["fact_id"]: rank for rank, hit in enumerate(hits, 1)} for hits in (vector, text)]
-    for hit in vector:
-        assert hit["score"] == pytest.approx(min(1.0, max(0.0, hit["scores"]["vector"])), abs=1e-6)
-    for hit in text:
-        assert hit["score"] == pytest.approx(hit["scores"]["text"] / (hit["scores"]["text"] + 10), abs=1e-6)
-    assert {hit["fact_id"] for hit in hybrid} == set(ranks[0]) | set(ranks[1])
+    background = LocalModel.load().background
+    meaning = {hit["fact_id"]: max(0.0, hit["scores"]["vector"] - background) / (1 - background) for hit in vector}
+    # Two words, in a base of so many sections; see match.py.
+    full = 0.7 * 2 * math.log(1 + len(FACTS))
+    words = {hit["fact_id"]: min(1.0, hit["scores"]["text"] / full) ** 1.5 for hit in text}
+    assert 0 < background < 0.1
+    assert {hit["fact_id"]: hit["score"] for hit in vector} == pytest.approx(meaning, abs=1e-6)
+    assert {hit["fact_id"]: hit["score"] for hit in text} == pytest.approx(words, abs=1e-6)
+    assert {hit["fact_id"] for hit in hybrid} == set(meaning) | set(words)
     for hit in hybrid:
-        fused = sum(1 / (60 + rank[hit["fact_id"]]) for rank in ranks if hit["fact_id"] in rank)
-        assert hit["score"] == pytest.approx(fused / (2 / 61), abs=1e-6)
+        both = meaning[hit["fact_id"]], words.get(hit["fact_id"], 0.0)
+        assert hit["score"] == pytest.approx(sum(both) / 2, abs=1e-6)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -45,6 +45,7 @@ class FoundAtOnce:
             "tokens": 0,
             "query": request.search.query,
             "degraded": self.degraded,
+            "complete": True,
             "reason": None,
         }
 

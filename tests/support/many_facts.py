@@ -52,6 +52,7 @@ async def populate(
     first: int = 0,
     namespace: str | None = None,
     with_vectors: bool = True,
+    clusters: int = 100,
     **fields: Any,
 ) -> list[str]:
     """Stores facts named ``f<number>``, found by words and, with vectors, by meaning.
@@ -64,6 +65,7 @@ async def populate(
         first: The number of the first.
         namespace: Where to; the base's own where none is given.
         with_vectors: Whether they have vectors; without, they are pending.
+        clusters: How many centres the vectors have.
         **fields: Fields of ``WholeFact`` that all of them have, or functions from the number to the field.
 
     Returns:
@@ -76,9 +78,9 @@ async def populate(
     with job():
         for begin in range(first, first + count, BATCH):
             numbers = range(begin, min(begin + BATCH, first + count))
-            entries = [await _fact(services, number, fields) for number in numbers]
+            entries = [await _fact(services, where, number, fields) for number in numbers]
             if with_vectors:
-                entries = list(_with_vectors(entries, begin, generation.dimension))
+                entries = list(_with_vectors(entries, begin, generation.dimension, clusters))
             stored += await patiently(partial(_restored, services, generation, entries))
     return stored
 
@@ -92,20 +94,20 @@ async def _restored(services: Any, generation: Any, entries: list[WholeFact], ag
     return [outcome.fact_id for outcome in outcomes]
 
 
-async def _fact(services: Any, number: int, fields: Mapping[str, Any]) -> WholeFact:
+async def _fact(services: Any, namespace: str, number: int, fields: Mapping[str, Any]) -> WholeFact:
     own = {name: value(number) if callable(value) else value for name, value in fields.items()}
     text = own.pop("content", None) or content(number)
     described = {"metadata": {}, "tags": [], "source": None, "principals": []} | {
         name: own.pop(name) for name in ("metadata", "tags", "source", "principals") if name in own
     }
-    parts = await services.parts.make(text, *described.values())
+    parts = await services.parts.make(namespace, text, *described.values())
     now = now_ms()
     times = {"version": 1, "created_at": now, "updated_at": now, "expires_at": None, "history": []} | own
     return WholeFact(f"f{number}", text, **described, parts=parts, **times)
 
 
-def _with_vectors(entries: list[WholeFact], first: int, dimension: int) -> Iterator[WholeFact]:
+def _with_vectors(entries: list[WholeFact], first: int, dimension: int, clusters: int) -> Iterator[WholeFact]:
     passages = sum(len(entry.parts.passages) for entry in entries)
-    vectors = iter(unit_vectors(passages, dimension, first=first))
+    vectors = iter(unit_vectors(passages, dimension, first=first, clusters=clusters))
     for entry in entries:
         yield entry._replace(vectors=[next(vectors).tobytes() for _ in entry.parts.passages])

@@ -20,8 +20,8 @@ PAUSE = 0.05
 GIVES_UP = 4
 """One in so many callers does not try again when it was told that its store may have failed."""
 
-ASKED_AT_ONCE = 60
-"""Facts that one search asks for; a query takes 64 words."""
+ASKED_AT_ONCE = 20
+"""Facts that one search asks for; of more than 24 words a query keeps the weightiest."""
 
 
 def word(number: int) -> str:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator as operators
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
+
+TIMES = ("created_at", "updated_at")
+ORDERS = {"eq": operators.eq, "gt": operators.gt, "gte": operators.ge, "lt": operators.lt, "lte": operators.le}
 
 
 def _values(fact: Mapping[str, Any], field: str) -> list[Any]:
@@ -21,6 +26,14 @@ def _values(fact: Mapping[str, Any], field: str) -> list[Any]:
 
 def _has(values: list[Any], wanted: Any) -> bool:
     return any(type(value) is type(wanted) and value == wanted for value in values)
+
+
+def _instant(wanted: Any) -> float:
+    if isinstance(wanted, str):
+        wanted = datetime.fromisoformat(wanted)
+    if isinstance(wanted, datetime):
+        return (wanted if wanted.tzinfo else wanted.replace(tzinfo=UTC)).timestamp()
+    return float(wanted)
 
 
 def _holds(values: list[Any], operator: str, wanted: Any) -> bool:
@@ -42,6 +55,8 @@ def _matches_clause(fact: Mapping[str, Any], field: str, wanted: Any) -> bool:
         wanted = {"in": wanted}
     elif not isinstance(wanted, dict):
         wanted = {"eq": wanted}
+    if field in TIMES:
+        return all(ORDERS[operator](_instant(fact[field]), _instant(value)) for operator, value in wanted.items())
     values = _values(fact, field)
     return all(_holds(values, operator, value) for operator, value in wanted.items())
 
@@ -49,3 +64,8 @@ def _matches_clause(fact: Mapping[str, Any], field: str, wanted: Any) -> bool:
 def matches(fact: Mapping[str, Any], filters: Mapping[str, Any]) -> bool:
     """Whether a fact passes a filter."""
     return all(_matches_clause(fact, field, wanted) for field, wanted in filters.items())
+
+
+def is_visible(fact: Mapping[str, Any], principals: Sequence[str]) -> bool:
+    """Whether a caller may see a fact."""
+    return not fact["principals"] or bool(set(fact["principals"]) & set(principals))

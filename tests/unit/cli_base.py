@@ -19,6 +19,7 @@ class FakeBase:
     def __init__(self) -> None:
         self.settings = Settings()
         self.facts: dict[str, dict[str, Any]] = {}
+        self.dropped: list[str] = []
         self.searches: list[dict[str, Any]] = []
         self.questions: list[dict[str, Any]] = []
         self.reads: list[dict[str, Any]] = []
@@ -162,6 +163,12 @@ class FakeBase:
     async def health(self) -> dict[str, Any]:
         part = {"ok": self.ready, "detail": "PONG" if self.ready else "refused", "took_ms": 0.4}
         return {"live": True, "ready": self.ready, "parts": {"redis": part}}
+
+    async def drop_namespace(self, namespace: str, *, confirm: str, progress: Any = None) -> dict[str, Any]:
+        assert namespace == confirm == self.settings.namespace
+        self.dropped.append(namespace)
+        self.facts.clear()
+        return {}
 
     async def delete_facts(self, filters: Any, *, principals: Any = None, progress: Any = None) -> dict[str, Any]:
         self.deleted.append({"filters": filters, "principals": principals})

@@ -41,6 +41,7 @@ def analyzer() -> Analyzer:
         ("हिन्दी", ["हिन्दी"]),
         ("می\u200cخواهم", ["میخواهم"]),
         ("中文分词 語", ["中文", "文分", "分词", "語"]),
+        ("한국어를 배운다, 책", ["한국", "국어", "어를", "배운", "운다", "책"]),
         ("テスト・ケース", ["テス", "スト", "ケー", "ース"]),
         ("1️⃣ 👩‍👩‍👧 ™ …", ["1", "tm"]),
         ("\u0301\ufe0f _ ' '' - @ |", []),
@@ -70,7 +71,7 @@ def test_repeated_words_stay_repeated(analyzer: Analyzer) -> None:
     assert analyzer.query_stems("wing of a wing") == ["wing", "wing"]
 
 
-@pytest.mark.parametrize("letter", ["a", "é", "𝒶", "한", "\U00010428"])
+@pytest.mark.parametrize("letter", ["a", "é", "𝒶", "ա", "\U00010428"])
 def test_long_word_is_cut(analyzer: Analyzer, letter: str) -> None:
     (stem,) = analyzer.stems(letter * 300)
 

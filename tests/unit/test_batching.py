@@ -61,6 +61,30 @@ async def test_no_batch_is_larger_than_agreed(send: ScriptedSend) -> None:
     assert send.sent == [["a", "b"], ["c", "d"], ["e"]]
 
 
+@pytest.mark.parametrize(
+    ("items", "sizes"), [(5, [3, 2]), (64, [32, 32]), (65, [17, 24, 24]), (100, [25, 25, 25, 25]), (1, [1])]
+)
+async def test_places_share_what_waits_evenly_although_it_takes_several_turns(
+    send: ScriptedSend, items: int, sizes: list[int]
+) -> None:
+    lane = Lane[str, str](2, 32, evenly=True)
+    batcher = new_batcher(send, [lane])
+    send.release()
+
+    await batcher.results(lane, [f"{number}" for number in range(items)], LONG)
+
+    assert [len(batch) for batch in send.sent] == sizes
+
+
+async def test_only_items_of_one_kind_travel_together(send: ScriptedSend) -> None:
+    lane = Lane[str, str](10, 2, kind=str.isdigit)
+    batcher = new_batcher(send, [lane])
+    send.release()
+
+    assert await batcher.results(lane, "a1b2c", LONG) == [answer_to(item) for item in "a1b2c"]
+    assert send.sent == [["a", "b"], ["1", "2"], ["c"]]
+
+
 async def test_item_that_a_caller_repeats_travels_once(send: ScriptedSend) -> None:
     lane = Lane[str, str](10, 2)
     batcher = new_batcher(send, [lane])

@@ -71,6 +71,17 @@ def test_identical_passages_are_taken_once() -> None:
     assert [chunk.record.fact_id for chunk in chunks] == ["a", "c"]
 
 
+def test_nearly_identical_passages_of_one_fact_are_taken_once() -> None:
+    sentence = " ".join(f"word{letter}" for letter in "abcdefghijklmnopqrstuvwxyzäöüßéèêçñ")
+    passages = [f"{sentence}.", "between", f"{sentence.upper()}!", "end", f"{sentence} again"]
+    facts = [a_fact("one", *passages), a_fact("other", passages[0].upper())]
+    candidates = [candidate(facts[0][0], at, 0.9 - at / 10) for at in range(5)] + [candidate(facts[1][0])]
+
+    chunks = chosen(facts, candidates, token_budget=1_000, merge_neighbours=False)
+
+    assert [chunk.content for chunk in chunks] == [passages[0], "between", "end", passages[0].upper()]
+
+
 def test_neighbours_are_merged_in() -> None:
     (chunk,) = chosen([LONG], [candidate(LONG[0], 2)])
 

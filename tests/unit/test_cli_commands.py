@@ -156,8 +156,9 @@ def test_get_of_nothing_says_so(base: FakeBase, capsys: pytest.CaptureFixture[st
 
 def test_search_passes_everything_on(base: FakeBase, capsys: pytest.CaptureFixture[str]):
     words = "search tea --top-k 3 --mode text --tag a --principal user:ann --min-score 0.2 --json"
+    options = "--no-rerank --diversity 0.3 --recency 0.5"
 
-    assert main(words.split()) == 0
+    assert main([*words.split(), *options.split()]) == 0
 
     assert printed_json(capsys)["hits"] == []
     assert base.searches == [
@@ -168,9 +169,20 @@ def test_search_passes_everything_on(base: FakeBase, capsys: pytest.CaptureFixtu
             "principals": ["user:ann"],
             "filters": {"tags": ["a"]},
             "min_score": 0.2,
+            "rerank": False,
+            "diversity": 0.3,
+            "recency": 43_200.0,
             "timeout": 40.0,
         }
     ]
+
+
+def test_search_leaves_its_options_to_the_base_and_waits_until_models_are_loaded(base: FakeBase):
+    assert main(["search", "tea"]) == 0
+
+    options = base.searches[0]
+    assert [options[name] for name in ("rerank", "diversity", "recency")] == [None, None, None]
+    assert base.settings.timeouts.rerank == 32.0
 
 
 def test_search_shows_hits_and_what_was_missing(base: FakeBase, capsys: pytest.CaptureFixture[str]):

@@ -56,7 +56,7 @@ def test_eval_uses_a_namespace_of_its_own_and_leaves_nothing(base: FakeBase, fol
 
     assert base.settings.namespace.startswith("eval-Tea---co.-")
     assert base.settings.embedding.cache_size == 0
-    assert base.deleted == [{"filters": {"source": "eval-Tea---co."}, "principals": None}]
+    assert base.dropped == [base.settings.namespace]
     assert base.facts == {}
 
 
@@ -74,6 +74,8 @@ def test_eval_in_a_given_namespace(base: FakeBase, folder: Path):
     main(["eval", str(folder), "--modes", "text", "--namespace", "mine"])
 
     assert base.settings.namespace == "mine"
+    assert base.deleted == [{"filters": {"source": "eval-Tea---co."}, "principals": None}]
+    assert base.dropped == []
 
 
 def test_filtered_eval_filters_every_search(base: FakeBase, folder: Path):

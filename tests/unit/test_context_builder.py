@@ -34,5 +34,6 @@ def test_empty_context_says_why() -> None:
         "tokens": 0,
         "query": "penguins",
         "degraded": [],
+        "complete": False,
         "reason": f"unavailable: {error}",
     }

@@ -10,8 +10,8 @@ import pytest
 from knowledge_base.connection.workload import WorkloadThreads
 from knowledge_base.documents.blocks import Block
 from knowledge_base.documents.chunker import DocumentChunker, DocumentCut
-from knowledge_base.index.analysis import Analyzer
 from knowledge_base.index.passages import SECTION_PASSAGES
+from knowledge_base.index.polyglot import Polyglot
 from knowledge_base.settings import ChunkingSettings
 
 TOKENS = 40
@@ -26,7 +26,7 @@ async def threads() -> AsyncIterator[WorkloadThreads]:
 
 @pytest.fixture
 def chunker(threads: WorkloadThreads) -> DocumentChunker:
-    return DocumentChunker(ChunkingSettings(passage_tokens=TOKENS, overlap_tokens=10), threads, Analyzer())
+    return DocumentChunker(ChunkingSettings(passage_tokens=TOKENS, overlap_tokens=10), threads, Polyglot())
 
 
 async def cut(
@@ -186,8 +186,8 @@ async def test_default_tokenizer_counts_where_the_model_has_none(chunker: Docume
 
 
 def test_signature_tells_how_documents_are_cut(threads: WorkloadThreads) -> None:
-    analyzer = Analyzer()
-    short, long = (DocumentChunker(ChunkingSettings(passage_tokens=n), threads, analyzer) for n in (100, 200))
+    polyglot = Polyglot()
+    short, long = (DocumentChunker(ChunkingSettings(passage_tokens=n), threads, polyglot) for n in (100, 200))
 
     assert short.signature(None) == short.signature(512) != long.signature(None)
     assert long.signature(100) == short.signature(None)

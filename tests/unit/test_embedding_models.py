@@ -78,6 +78,7 @@ class LocalModelDouble:
     dimension = 4
     max_tokens = 128
     batch = 8
+    background = 0.25
 
     def tokenize(self, text: str) -> list[str]:
         return text.split()
@@ -111,6 +112,7 @@ def test_local_model_tells_all_of_itself(
     assert loaded_from == [directory]
     assert (loaded.name, loaded.dimension, loaded.tokens, loaded.awaits) == ("minilm", 4, 128, False)
     assert (loaded.batch, loaded.is_local, loaded.takes_queries_together) == (8, True, True)
+    assert loaded.background == 0.25
     assert loaded.embed_queries(["a", "b"]) == [[1.0, 0.0, 0.0, 0.0]] * 2
     assert loaded.embed_passages(["a"]) == [[0.0, 1.0, 0.0, 0.0]]
     assert loaded.tokenizer is not None

@@ -29,6 +29,10 @@ def tag(field: str, *values: str) -> str:
     return f"@{field}:{{{'|'.join(values if len(values) > 1 else values * 2)}}}{W}"
 
 
+A_AND_W = f"({tag('tags', 'a')} {tag('source', 'w')})"
+A_NOT_B = f"{tag('tags', 'a')} -{tag('tags', 'b')}"
+NESTED = f"-((-({A_NOT_B}) -{tag('source', 'w')}) -{tag('tags', 'c')})"
+
 EQUAL: list[tuple[dict[str, Any], str]] = [
     ({"tags": "a"}, tag("tags", "a")),
     ({"tags": ["a", "b"]}, tag("tags", "a", "b")),
@@ -70,13 +74,22 @@ EQUAL: list[tuple[dict[str, Any], str]] = [
         {"created_at": {"gte": datetime(1970, 1, 1, 2, 0, 1, tzinfo=timezone(timedelta(hours=2)))}},
         f"@created_at:[1000 +inf]{W}",
     ),
-    ({"and": [{"tags": "a"}, {"tags": "b"}]}, f"(({tag('tags', 'a')}) ({tag('tags', 'b')}))"),
-    ({"or": [{"tags": "a"}, {"tags": "b"}]}, f"(({tag('tags', 'a')})|({tag('tags', 'b')}))"),
-    ({"not": {"tags": "a"}}, f"-({tag('tags', 'a')})"),
-    ({"not": {"tags": "a", "source": "b"}}, f"-({tag('tags', 'a')} {tag('source', 'b')})"),
+    ({"and": [{"tags": "a"}, {"tags": "b"}]}, f"{tag('tags', 'a')} {tag('tags', 'b')}"),
+    ({"or": [{"tags": "a"}, {"tags": "b"}]}, f"(({tag('tags', 'a')})|({tag('tags', 'b')})){W}"),
+    ({"or": [{"tags": "a", "source": "w"}, {"tags": "b"}]}, f"(({A_AND_W})|({tag('tags', 'b')})){W}"),
+    ({"or": [{"tags": "a"}]}, tag("tags", "a")),
+    ({"not": {"tags": "a"}}, f"-{tag('tags', 'a')}"),
+    ({"not": {"tags": "a", "source": "w"}}, f"-{A_AND_W}"),
+    ({"not": {"not": {"tags": "a"}}}, tag("tags", "a")),
+    ({"not": {"tags": {"ne": "a"}}}, tag("tags", "a")),
+    ({"not": {"or": [{"tags": "a"}, {"tags": "b"}]}}, f"-(({tag('tags', 'a')})|({tag('tags', 'b')})){W}"),
+    # Alternatives with a negation inside are what is none of their opposites.
+    ({"or": [{"tags": "a"}, {"tags": {"ne": "b"}}]}, f"-(-{tag('tags', 'a')} {tag('tags', 'b')})"),
+    ({"or": [{"tags": "a", "not": {"tags": "b"}}, {"source": "w"}]}, f"-(-({A_NOT_B}) -{tag('source', 'w')})"),
+    ({"or": [{"or": [{"tags": "a", "not": {"tags": "b"}}, {"source": "w"}]}, {"tags": "c"}]}, NESTED),
     (
         {"source": "w", "or": [{"not": {"tags": "a"}}, {"and": [{"tags": "b"}]}]},
-        f"{tag('source', 'w')} ((-({tag('tags', 'a')}))|((({tag('tags', 'b')}))))",
+        f"{tag('source', 'w')} -({tag('tags', 'a')} -{tag('tags', 'b')})",
     ),
 ]
 
@@ -117,7 +130,7 @@ def test_single_value_is_repeated_so_that_its_weight_takes_effect() -> None:
 
 def test_every_clause_has_no_weight(compiler: FilterCompiler) -> None:
     for filters, text in EQUAL:
-        assert compiler.clause(filters).count("@") == text.count(W)
+        assert compiler.clause(filters).count("@") + text.count("|(") == text.count(W)
 
 
 @pytest.mark.parametrize("character", sorted(set(string.punctuation + " ") - {"_"}))

@@ -12,11 +12,11 @@ from knowledge_base.keyspace import PartName
 from knowledge_base.retrieval import fusion
 from knowledge_base.retrieval.fusion import Ranked, Ranking
 
-K = 60
+DEPTH = 10
 
 
-def reciprocal_rank_fusion(retrieved: dict[str, list[Candidate]], k: int) -> Ranking:
-    return fusion.reciprocal_rank_fusion({name: Candidates.of(found) for name, found in retrieved.items()}, k)
+def fused(text: list[Candidate], vector: list[Candidate], weight: float = 0.5, depth: int = DEPTH) -> Ranking:
+    return fusion.convex_combination(Candidates.of(text), Candidates.of(vector), weight=weight, depth=depth)
 
 
 def by_similarity(candidates: list[Candidate]) -> Ranking:
@@ -35,76 +35,52 @@ def ids(ranked: Iterable[Ranked]) -> list[str]:
     return [item.fact_id for item in ranked]
 
 
-def test_sum_of_reciprocal_ranks_is_divided_by_its_maximum() -> None:
-    ranked = reciprocal_rank_fusion(
-        {
-            "vector": [candidate("a", 0.9), candidate("b", 0.8), candidate("c", 0.7)],
-            "text": [candidate("c", 12.0), candidate("a", 11.0), candidate("d", 10.0)],
-        },
-        K,
-    )
-
-    most = 2 / 61
-    found: list[Any] = [(item.fact_id, pytest.approx(item.score)) for item in ranked]
-    assert found == [
-        ("a", (1 / 61 + 1 / 62) / most),
-        ("c", (1 / 63 + 1 / 61) / most),
-        ("b", (1 / 62) / most),
-        ("d", (1 / 63) / most),
-    ]
+def scored(ranking: Ranking) -> list[Any]:
+    return [(item.fact_id, pytest.approx(item.score)) for item in ranking]
 
 
-def test_constant_of_the_formula_is_used() -> None:
-    (_, second) = reciprocal_rank_fusion({"text": [candidate("a"), candidate("b")]}, 1)
+def test_score_is_the_weighted_mean_of_meaning_and_words() -> None:
+    ranked = fused([candidate("c", 0.9), candidate("a", 0.5)], [candidate("a", 0.8), candidate("c", 0.6)], weight=0.25)
 
-    assert second.score == pytest.approx((1 / 3) / (1 / 2))
-
-
-def test_first_place_everywhere_scores_one() -> None:
-    (ranked,) = reciprocal_rank_fusion({"vector": [candidate("a")], "text": [candidate("a")]}, K)
-
-    assert ranked.score == 1.0
+    assert scored(ranked) == [("c", 0.25 * 0.6 + 0.75 * 0.9), ("a", 0.25 * 0.8 + 0.75 * 0.5)]
 
 
-def test_first_place_in_one_of_two_scores_a_half() -> None:
-    ranked = reciprocal_rank_fusion({"vector": [candidate("a")], "text": []}, K)
+def test_what_the_words_did_not_find_has_none_of_them() -> None:
+    ranked = fused([candidate("a", 0.9), candidate("b", 0.8)], [candidate("a", 0.7), candidate("z", 0.6)])
 
-    assert [item.score for item in ranked] == [0.5]
-
-
-def test_equal_sums_stand_as_the_first_retriever_has_them() -> None:
-    one, two = [candidate("a"), candidate("b")], [candidate("b"), candidate("a")]
-
-    assert ids(reciprocal_rank_fusion({"vector": one, "text": two}, K)) == ["a", "b"]
-    assert ids(reciprocal_rank_fusion({"text": two, "vector": one}, K)) == ["b", "a"]
+    assert scored(ranked) == [("a", 0.8), ("b", (0.8 + 0.6) / 2), ("z", 0.3)]
 
 
-def test_of_equal_ranks_in_different_retrievers_the_firsts_comes_first() -> None:
-    retrieved = {"vector": [candidate("z")], "text": [candidate("a")]}
+def test_what_a_full_list_left_out_is_as_good_as_its_last() -> None:
+    ranked = fused([candidate("a", 0.9), candidate("b", 0.8)], [candidate("a", 0.7), candidate("z", 0.6)], depth=2)
 
-    assert ids(reciprocal_rank_fusion(retrieved, K)) == ["z", "a"]
+    assert scored(ranked) == [("a", 0.8), ("b", 0.7), ("z", (0.8 + 0.6) / 2)]
+
+
+def test_retriever_that_found_nothing_takes_nothing_from_the_other() -> None:
+    assert scored(fused([], [candidate("a", 0.7)])) == [("a", 0.7)]
+    assert scored(fused([candidate("a", 0.4)], [])) == [("a", 0.4)]
+
+
+def test_equal_scores_stand_as_the_words_have_them() -> None:
+    assert ids(fused([candidate("b", 0.5), candidate("a", 0.5)], [candidate("a"), candidate("b")])) == ["b", "a"]
 
 
 def test_what_each_retriever_found_is_kept() -> None:
-    ranked = list(
-        reciprocal_rank_fusion(
-            {"vector": [candidate("a", 0.9, 4)], "text": [candidate("b", 9.0, 2), candidate("a", 8.0, 1)]}, K
-        )
-    )
+    ranked = list(fused([candidate("a", 0.8, 1), candidate("b", 0.7, 2)], [candidate("a", 0.9, 4)]))
 
-    assert ranked[0].found == {"vector": candidate("a", 0.9, 4), "text": candidate("a", 8.0, 1)}
-    assert ranked[1].found == {"text": candidate("b", 9.0, 2)}
+    assert ranked[0].found == {"vector": candidate("a", 0.9, 4), "text": candidate("a", 0.8, 1)}
+    assert ranked[1].found == {"text": candidate("b", 0.7, 2)}
     assert ranked[1].revision == "1-a-1"
 
 
-def test_further_passages_of_a_fact_take_no_rank_from_others() -> None:
-    many = [candidate("a", 0.9, 3), candidate("a", 0.8, 1), candidate("a", 0.7, 2), candidate("b", 0.6)]
+def test_best_passage_of_a_fact_counts() -> None:
+    many = [candidate("a", 0.9, 3), candidate("a", 0.8, 1), candidate("b", 0.6)]
 
-    ranked = list(reciprocal_rank_fusion({"vector": many}, K))
+    ranked = fused([candidate("b", 0.4)], many)
 
-    found: list[Any] = [(item.fact_id, pytest.approx(item.score)) for item in ranked]
-    assert found == [("a", 1.0), ("b", 61 / 62)]
-    assert ranked[0].found == {"vector": many[0]}
+    assert scored(ranked) == [("b", 0.5), ("a", 0.45)]
+    assert list(ranked)[1].found == {"vector": many[0]}
 
 
 def test_best_part_of_each_fact_and_revision_is_kept_in_order() -> None:
@@ -122,19 +98,13 @@ def test_best_part_of_each_fact_and_revision_is_kept_in_order() -> None:
     assert [item.found["vector"].name.position for item in kept] == [1, 5, 1]
 
 
-@pytest.mark.parametrize(("cosine", "score"), [(0.25, 0.25), (1.0000002, 1.0), (-0.3, 0.0), (0.0, 0.0)])
-def test_similarity_is_cut_to_zero_and_one(cosine: float, score: float) -> None:
-    (ranked,) = by_similarity([candidate("a", cosine, 3)])
+@pytest.mark.parametrize(("rank", "retriever"), [(by_similarity, "vector"), (by_words, "text")])
+def test_match_is_the_score_and_the_retrievers_own_score_is_kept(rank: Any, retriever: str) -> None:
+    own = Candidates.of([candidate("a", 12.5, 3)]).matching([0.5])
 
-    assert ranked == Ranked("a", "1-a-1", score, {"vector": candidate("a", cosine, 3)})
+    (ranked,) = getattr(fusion, rank.__name__)(own)
 
-
-@pytest.mark.parametrize(("bm25", "score"), [(0.0, 0.0), (10.0, 0.5), (30.0, 0.75), (90.0, 0.9)])
-def test_words_are_pressed_between_zero_and_one(bm25: float, score: float) -> None:
-    (ranked,) = by_words([candidate("a", bm25, 2)])
-
-    assert ranked.score == pytest.approx(score)
-    assert ranked.found == {"text": candidate("a", bm25, 2)}
+    assert ranked == Ranked("a", "1-a-1", 0.5, {retriever: candidate("a", 12.5, 3)})
 
 
 @pytest.mark.parametrize("rank", [by_similarity, by_words])
@@ -148,7 +118,7 @@ def test_single_retrievers_fold_facts_too(rank: object) -> None:
 
 
 def test_nothing_found_is_nothing_ranked() -> None:
-    assert list(reciprocal_rank_fusion({"vector": [], "text": []}, K)) == []
+    assert list(fused([], [])) == []
 
 
 def test_part_of_a_ranking_is_what_stands_there() -> None:

@@ -87,7 +87,7 @@ class KeptBase(FakeBase):
     async def rename_namespace(self, source: str, target: str, *, progress: Any) -> dict[str, Any]:
         return self._report("rename", source, target)
 
-    async def drop_namespace(self, namespace: str, *, confirm: str, progress: Any) -> dict[str, Any]:
+    async def drop_namespace(self, namespace: str, *, confirm: str, progress: Any = None) -> dict[str, Any]:
         return self._report("drop", namespace, confirm)
 
     async def backup(self, path: Any, *, progress: Any) -> dict[str, Any]:

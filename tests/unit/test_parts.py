@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
+from knowledge_base.connection.manager import AsyncRedisManager
 from knowledge_base.connection.workload import WorkloadThreads
 from knowledge_base.embedding.service import EmbeddingService
 from knowledge_base.errors import InvalidInputError
 from knowledge_base.facts.draft import content_digest
 from knowledge_base.facts.parts import INLINE_CHARACTERS, INLINE_VALUES, PartMaker, has_few_values, labels
-from knowledge_base.index.analysis import Analyzer
+from knowledge_base.index.namespace_languages import NamespaceLanguages
 from knowledge_base.index.passages import PassageSplitter
+from knowledge_base.index.polyglot import Polyglot
 from knowledge_base.settings import BreakerSettings, ChunkingSettings, EmbeddingSettings
 from tests.support.embeddings import StubEmbedding
 
@@ -32,10 +34,12 @@ class Watched(dict[str, Any]):
 
 
 @pytest.fixture
-async def maker() -> AsyncIterator[PartMaker]:
+async def maker(fake_manager: AsyncRedisManager) -> AsyncIterator[PartMaker]:
     threads = WorkloadThreads("splitting", threads=1, waiting=10)
     embedding = EmbeddingService(EmbeddingSettings(), timeout=20.0, breaker=BreakerSettings(), model=StubEmbedding())
-    yield PartMaker(PassageSplitter(ChunkingSettings(), threads, Analyzer()), embedding, threads, 30.0)
+    polyglot = Polyglot()
+    languages = NamespaceLanguages(fake_manager, polyglot)
+    yield PartMaker(PassageSplitter(ChunkingSettings(), threads, polyglot), embedding, threads, languages, 30.0)
     await threads.close(5)
     await embedding.close(5)
 
@@ -55,7 +59,7 @@ async def test_what_is_large_is_labelled_in_a_thread(
 ) -> None:
     watched = Watched(metadata)
 
-    parts = await maker.make(content, watched, ["t"], "web", ["ann"], cut=False)
+    parts = await maker.make("n", content, watched, ["t"], "web", ["ann"], cut=False)
 
     assert (
         watched.read_by == {threading.current_thread()}
@@ -68,7 +72,7 @@ async def test_what_is_large_is_labelled_in_a_thread(
 
 
 async def test_content_is_cut_unless_it_stays(maker: PartMaker) -> None:
-    parts = await maker.make("Wings lift.", {}, [], None, [])
+    parts = await maker.make("n", "Wings lift.", {}, [], None, [])
 
     assert list(parts.passages) == ["Wings lift."]
     assert len(parts.sections) == 1
@@ -79,7 +83,7 @@ async def test_too_many_labels_for_so_many_passages_are_refused(maker: PartMaker
     metadata = {"n": [f"{at:0200d}" for at in range(300)]}
 
     with pytest.raises(InvalidInputError) as caught:
-        await maker.make("Wings lift the plane. " * 10_000, metadata, [], None, [])
+        await maker.make("n", "Wings lift the plane. " * 10_000, metadata, [], None, [])
 
     assert caught.value.field == "metadata"
 

@@ -10,8 +10,9 @@ import pytest
 
 from knowledge_base.connection.hashes import read_hash_groups
 from knowledge_base.connection.manager import AsyncRedisManager
-from knowledge_base.index.analysis import Analyzer
 from knowledge_base.index.candidate import Candidate
+from knowledge_base.index.namespace_languages import NamespaceLanguages
+from knowledge_base.index.polyglot import Polyglot
 from knowledge_base.index.schema import Generation
 from knowledge_base.keyspace import PartName
 from knowledge_base.retrieval.fusion import Ranked
@@ -37,11 +38,12 @@ class Reading:
 
     def __init__(self, manager: AsyncRedisManager) -> None:
         self._manager = manager
-        self._reader = PassageReader(Analyzer())
+        polyglot = Polyglot()
+        self._reader = PassageReader(polyglot, NamespaceLanguages(manager, polyglot))
 
     async def read(self, generation: Generation, query: str, ranked: Sequence[Ranked]) -> list[tuple[int, str] | None]:
         (rows,) = await read_hash_groups(await self._manager.search(), [self._reader.hashes(generation, ranked)])
-        return await self._reader.chosen(query, ranked, rows)
+        return await self._reader.chosen(generation, query, ranked, rows)
 
 
 @pytest.fixture

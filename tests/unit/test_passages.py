@@ -23,6 +23,7 @@ from knowledge_base.index.passages import (
     even_size,
     passages_of_section,
 )
+from knowledge_base.index.polyglot import Polyglot
 from knowledge_base.settings import ChunkingSettings
 
 LONG = 100.0
@@ -57,7 +58,7 @@ async def cut(
     tokenizer: Tokenizer | None = by_words,
 ) -> Cut:
     chunking = ChunkingSettings(passage_tokens=tokens, overlap_tokens=overlap)
-    splitter = PassageSplitter(chunking, threads, Analyzer())
+    splitter = PassageSplitter(chunking, threads, Polyglot())
     return await splitter.split(content, tokenizer=tokenizer, model_tokens=model_tokens, limit=LONG)
 
 
@@ -187,7 +188,7 @@ async def test_cutting_is_bounded(threads: WorkloadThreads) -> None:
         released.wait(20.0)
         return []
 
-    splitter = PassageSplitter(ChunkingSettings(), threads, Analyzer())
+    splitter = PassageSplitter(ChunkingSettings(), threads, Polyglot())
     try:
         with pytest.raises(OperationTimeoutError) as caught:
             await splitter.split("x" * 10_000, tokenizer=stuck, model_tokens=None, limit=0.02)

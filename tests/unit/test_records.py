@@ -64,7 +64,7 @@ def test_no_hash_is_no_record() -> None:
 
 
 def test_wrong_number_of_values_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match="argument"):
+    with pytest.raises(ValueError, match="values to unpack"):
         decode_record("f1", ["only one"])
 
 

@@ -60,7 +60,7 @@ def variable(part: str, name: str) -> str:
         ("embedding", "provider", "local"),
         ("embedding", "max_concurrent_requests", 10),
         ("embedding", "pool_size", 100),
-        ("retrieval", "rrf_k", 60),
+        ("retrieval", "vector_weight", 0.5),
     ],
 )
 def test_default_is_as_promised(part: str, name: str, value: object) -> None:

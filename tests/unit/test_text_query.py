@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from knowledge_base.index.text_query import bm25_query, telling_stems
+from knowledge_base.index.text_query import TELLING_WORDS, Form, bm25_query, optional_pays, telling_stems
 
 SCOPE = "@p:{x}"
 
@@ -42,9 +42,57 @@ def test_stems_stay_in_order_when_all_are_kept() -> None:
     assert list(telling_stems(["c", "a", "b", "a"], 3, SCOPE)) == ["c", "a", "b"]
 
 
-def test_filter_stands_at_each_word_and_repeated_words_are_repeated() -> None:
-    assert bm25_query({"wing": 2, "lift": 1}, "@p:{x}") == "(@p:{x} @stem:wing)|(@p:{x} @stem:wing)|(@p:{x} @stem:lift)"
+@pytest.mark.parametrize(
+    ("form", "query"),
+    [
+        ("distributed", "(@p:{x} @stem:wing)|(@p:{x} @stem:wing)|(@p:{x} @stem:lift)"),
+        ("optional", "@p:{x} ~@stem:wing ~@stem:wing ~@stem:lift"),
+        ("joined", "@p:{x} @stem:(wing|wing|lift)"),
+    ],
+)
+def test_each_form_has_each_word_as_often_as_it_counts(form: Form, query: str) -> None:
+    assert bm25_query({"wing": 2, "lift": 1}, "@p:{x}", form) == query
 
 
-def test_no_words_are_no_query() -> None:
-    assert bm25_query({}, "@p:{x}") == ""
+@pytest.mark.parametrize("form", ["distributed", "optional", "joined"])
+def test_no_words_are_no_query(form: Form) -> None:
+    assert bm25_query({}, "@p:{x}", form) == ""
+
+
+def test_rare_words_are_kept_rather_than_long_ones_when_it_is_known_which_are_rare() -> None:
+    stems = ["abcdefgh", "xy", "abcdefg", "zz", "absent"]
+    frequencies = {"abcdefgh": 900, "xy": 3, "abcdefg": 500, "zz": 40, "absent": 0}
+
+    assert telling_stems(stems, 2, SCOPE, frequencies, 1_000) == {"xy": 1, "zz": 1}
+    assert telling_stems(stems, 2, SCOPE) == {"abcdefgh": 1, "abcdefg": 1}
+
+
+def test_repeated_word_weighs_as_often_as_it_counts() -> None:
+    frequencies = {"often": 100, "once": 60, "never": 55}
+
+    assert telling_stems(["once", "often", "never", "often"], 1, SCOPE, frequencies, 1_000) == {"often": 2}
+
+
+def test_heaviest_words_are_enough() -> None:
+    stems = [f"w{number}" for number in range(3 * TELLING_WORDS)]
+    frequencies = {stem: 500 - place for place, stem in enumerate(stems)}
+
+    kept = telling_stems(stems, 64, SCOPE, frequencies, 1_000)
+
+    assert set(kept) == set(stems[-TELLING_WORDS:])
+    assert len(telling_stems(stems, 64, SCOPE)) == 64
+
+
+def test_optional_words_pay_where_few_passages_pass_for_the_places_of_the_words() -> None:
+    assert optional_pays(100_000, 10_000)
+    assert not optional_pays(100_000, 100_000)
+
+
+def test_word_that_nobody_had_a_while_ago_is_asked_for_beside_the_heaviest() -> None:
+    stems = [f"w{number}" for number in range(40)] + ["zebra"]
+    frequencies = dict.fromkeys(stems[:-1], 5) | {"zebra": 0}
+
+    telling = telling_stems(stems, 64, "", frequencies, 100)
+
+    assert "zebra" in telling
+    assert len(telling) == TELLING_WORDS + 1

@@ -122,7 +122,7 @@ class WholeFacts:
                 vectors = given
         elif is_last:
             # Something has taken them away; the content is there.
-            parts = await self._parts.make(record.content, *described)
+            parts = await self._parts.make(generation.namespace, record.content, *described)
         else:
             return None
         return WholeFact(

@@ -43,7 +43,7 @@ PAUSE = 0.001
 
 KNOWN_TYPES = {
     **dict.fromkeys(("generation", "rebuild", "contents", "attempts", "parked", "counters"), "hash"),
-    **dict.fromkeys(("tag_counts", "source_counts"), "hash"),
+    **dict.fromkeys(("tag_counts", "source_counts", "languages"), "hash"),
     **dict.fromkeys(("facts", "documents", "pending", "inserts", "expiring"), "zset"),
     **dict.fromkeys(("changed", "retired", "staged", "leftovers"), "zset"),
     "unembedded": "set",

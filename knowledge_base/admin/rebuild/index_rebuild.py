@@ -23,6 +23,7 @@ from knowledge_base.errors import KnowledgeBaseError, UnavailableError
 from knowledge_base.facts.remake import FactRemaker
 from knowledge_base.index.generations import FRESH_FOR, Generations
 from knowledge_base.index.indexer import Indexer
+from knowledge_base.index.namespace_languages import NamespaceLanguages
 from knowledge_base.index.next_generation import LEASE_SECONDS, NextGeneration, RebuildLostError
 from knowledge_base.index.retired import RetiredGenerations
 from knowledge_base.index.schema import Generation
@@ -64,6 +65,7 @@ class IndexRebuild:
         remaker: Makes parts of facts anew.
         documents: Makes parts of documents anew.
         retired: Drops the old generation.
+        languages: Counts the languages of what was built.
         longest_search: Seconds that a search may take which began before the switch.
     """
 
@@ -78,6 +80,7 @@ class IndexRebuild:
         remaker: FactRemaker,
         documents: DocumentArchive,
         retired: RetiredGenerations,
+        languages: NamespaceLanguages,
         *,
         longest_search: float,
     ) -> None:
@@ -89,6 +92,7 @@ class IndexRebuild:
         self._remaker = remaker
         self._documents = documents
         self._retired = retired
+        self._languages = languages
         self._grace = longest_search + 2 * FRESH_FOR
         self._under_way: set[NextGeneration] = set()
         self._closing = asyncio.Event()
@@ -129,6 +133,9 @@ class IndexRebuild:
                 resumed = await self._begin(upcoming)
                 filler = await self._build(upcoming, progress)
             report = _report(namespace, live, upcoming, filler, begun, resumed=resumed)
+            # A count that is too high costs a query some words that are not found.
+            with suppress(KnowledgeBaseError, ResponseError):
+                await self._languages.recount(upcoming.generation)
             await self._drop_old(live)
             return report
 

@@ -92,17 +92,18 @@ class FactImport:
             return Generation(namespace, NEVER_WRITTEN, identity.model, identity.dimension)
         return await self._indexer.generation(namespace)
 
-    async def prepared(self, read: Sequence[ReadFact]) -> list[PreparedFact]:
+    async def prepared(self, namespace: str, read: Sequence[ReadFact]) -> list[PreparedFact]:
         """Returns facts with their parts.
 
         Args:
+            namespace: Where they go.
             read: The facts.
         """
         described = [
             Described(fact.content, fact.metadata, fact.tags, fact.source, fact.principals)
             for fact in (one.fact for one in read)
         ]
-        made = await self._parts.make_all(described, self._limit * len(read))
+        made = await self._parts.make_all(namespace, described, self._limit * len(read))
         return [_prepared(one, parts) for one, parts in zip(read, made, strict=True)]
 
     async def restore(

@@ -247,7 +247,7 @@ class Importer:
                         facts.append(ReadFact(one.line, one.namespace, one.content, model))
                     else:
                         others.append(one)
-                prepared = await self._facts.prepared(facts) if facts else []
+                prepared = await self._facts.prepared(facts[0].namespace, facts) if facts else []
                 yield sorted([*others, *prepared], key=lambda one: one.line)
 
     def _checked(self, request: ImportRequest, batch: Sequence[RawEntry]) -> list[_Checked]:

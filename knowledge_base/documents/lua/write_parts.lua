@@ -40,5 +40,6 @@ for _, section in ipairs(request.sections) do
   -- Without a position: what lists facts asks for that of their first section.
   write_hash(section_key(id, revision, string.format('%d', section[1])), id, fields,
     'stem', section[2], 'seq', request.seq)
+  count_language(section[2])
 end
 return {'written', vectors}

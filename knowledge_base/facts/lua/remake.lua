@@ -69,8 +69,10 @@ local function write_section(position, stem)
   if is_as_expected(key, 'stem', stem)
     and redis.call('HGET', key, 'seq') == fact.seq
     and redis.call('HGET', key, 'position') == tostring(position - 1) then return false end
+  local before = redis.call('HGET', key, 'stem')
   redis.call('PERSIST', key)
   write_hash(key, request.fact_id, fact, 'stem', stem, 'position', position - 1, 'seq', fact.seq)
+  count_language(stem, before)
   return true
 end
 
@@ -109,7 +111,9 @@ local function mended()
     return {'more'}
   end
   local changed = left < request.most
+  note_languages(request.fact_id, fact)
   if tonumber(fact.sections) ~= #request.sections then
+    uncount_sections(request.fact_id, fact, #request.sections)
     for position = #request.sections, tonumber(fact.sections) - 1 do
       redis.call('DEL', section_key(request.fact_id, fact.revision, position))
     end

@@ -5,6 +5,7 @@
 -- generation that the caller takes for the live one; each script replies {"moved"} when it is not.
 
 local LATEST_INSERT_MS = 60000
+local LONGEST_MARK = 32
 
 local request = cjson.decode(ARGV[1])
 local root = request.root
@@ -97,7 +98,32 @@ local function part_keys(fact_id, fact)
   return part_keys_in(request.number, fact_id, fact)
 end
 
+-- The language of a section stands behind its stems; without, it is English.
+local function language_of(stem)
+  return string.match(string.sub(stem, -LONGEST_MARK), '_(%l+)$') or 'english'
+end
+
+-- Sections from before they were counted are not taken off: no count falls below zero.
+local function uncount_language(language)
+  if redis.call('HEXISTS', root .. 'languages', language) == 1 then count_one(root .. 'languages', language, -1) end
+end
+
+-- Takes the sections of a fact off, from a position on. Those of one that has expired are gone: the fact knows their
+-- languages.
+local function uncount_sections(fact_id, fact, first)
+  local noted = string.gmatch(fact.languages or '', '%l+')
+  for position = 0, tonumber(fact.sections) - 1 do
+    local language = noted()
+    if position >= first then
+      local stem = redis.call('HGET', section_key(fact_id, fact.revision, position), 'stem')
+      if stem then language = language_of(stem) end
+      if language then uncount_language(language) end
+    end
+  end
+end
+
 local function remove_parts(fact_id, fact)
+  uncount_sections(fact_id, fact, 0)
   for _, key in ipairs(part_keys(fact_id, fact)) do redis.call('DEL', key) end
   if next_generation then
     for _, key in ipairs(part_keys_in(next_generation, fact_id, fact)) do redis.call('DEL', key) end
@@ -117,6 +143,27 @@ local function write_hash(key, fact_id, fact, ...)
   end
 end
 
+-- Counts the language of a section that is written, in place of that of the one that was there before.
+local function count_language(stem, before)
+  local languages, language = root .. 'languages', language_of(stem)
+  if before then
+    if language_of(before) == language then return end
+    uncount_language(language_of(before))
+  end
+  if redis.call('HINCRBY', languages, language, 1) > 1 or redis.call('HLEN', languages) > 1 then return end
+  -- The first one that is counted is not the first one where sections were written before they were counted.
+  local passages = tonumber(redis.call('HGET', root .. 'counters', 'passages') or '0')
+  if passages > 0 then redis.call('HINCRBY', languages, 'english', passages) end
+end
+
+-- The server removes the sections of a fact that expires, so that nobody could tell what to take off.
+local function note_languages(fact_id, fact)
+  if not given(fact.expires_at) then return end
+  local noted = {}
+  for position, stem in ipairs(request.sections) do noted[position] = language_of(stem) end
+  redis.call('HSET', root .. 'fact:' .. fact_id, 'languages', table.concat(noted, ' '))
+end
+
 local function write_parts(fact_id, fact)
   for position, text in ipairs(request.passages) do
     write_hash(passage_key(fact_id, fact.revision, position - 1), fact_id, fact, 'text', text)
@@ -124,7 +171,9 @@ local function write_parts(fact_id, fact)
   for position, stem in ipairs(request.sections) do
     write_hash(section_key(fact_id, fact.revision, position - 1), fact_id, fact,
       'stem', stem, 'position', position - 1, 'seq', fact.seq)
+    count_language(stem)
   end
+  note_languages(fact_id, fact)
   redis.call('HINCRBY', root .. 'counters', 'passages', #request.passages)
 end
 

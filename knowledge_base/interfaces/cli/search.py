@@ -42,6 +42,20 @@ def search(
     min_score: Annotated[
         float | None, typer.Option("--min-score", metavar="0…1", help="Leave out hits that score less.")
     ] = None,
+    rerank: Annotated[
+        bool | None,
+        typer.Option(
+            "--rerank/--no-rerank",
+            help="Insist on the reranker of KB_RETRIEVAL__RERANKER, or do without; used if set when not given.",
+        ),
+    ] = None,
+    diversity: Annotated[
+        float | None,
+        typer.Option("--diversity", metavar="0…1", help="How much hits like better ones give way to others."),
+    ] = None,
+    recency: Annotated[
+        float | None, typer.Option("--recency", metavar="DAYS", help="The age at which a fact counts half.")
+    ] = None,
     redis_url: RedisUrl = None,
     namespace: Namespace = None,
     as_json: AsJson = False,
@@ -54,9 +68,11 @@ def search(
     filters = filters_of(tags, source, written)
     settings = common.settings()
     # A new process loads the model first; that shall not make its only search do without it.
-    budget = settings.timeouts.search + settings.timeouts.embedding
+    loading = settings.timeouts.embedding
+    budget = settings.timeouts.search + loading
+    patient = settings.timeouts.model_copy(update={"rerank": min(settings.timeouts.rerank + loading, ONE_DAY)})
     found = run(
-        settings,
+        settings.model_copy(update={"timeouts": patient}),
         lambda base: base.search(
             query,
             top_k,
@@ -64,6 +80,9 @@ def search(
             principals=principals,
             filters=filters,
             min_score=min_score,
+            rerank=rerank,
+            diversity=diversity,
+            recency=None if recency is None else recency * ONE_DAY,
             timeout=min(budget, ONE_DAY),
         ),
     )

@@ -1,0 +1,1 @@
+"""Ranking hits anew by reading each beside the query."""

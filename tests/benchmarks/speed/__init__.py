@@ -1,0 +1,1 @@
+"""Speed against peers: each in a process of its own, on one server, with the same passages and vectors."""
