@@ -24,7 +24,7 @@ KEYS = Keyspace(NAMESPACE)
 LIMITS = Limits()
 HISTORY = 3
 LEASE_MS = 30_000
-LASTING = {KEYS.counters, KEYS.generation, KEYS.inserts, KEYS.languages}
+LASTING = {KEYS.counters, KEYS.generation, KEYS.inserts}
 
 
 class Store:
