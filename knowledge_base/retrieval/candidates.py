@@ -21,7 +21,7 @@ from knowledge_base.index.schema import Generation
 from knowledge_base.index.text_index import TextIndex
 from knowledge_base.index.timeout_policy import TimeoutPolicy
 from knowledge_base.index.vector_index import VectorIndex
-from knowledge_base.retrieval.match import full_match, meaning_match, word_match
+from knowledge_base.retrieval.match import full_match, meaning_matches, word_matches
 from knowledge_base.types import SearchMode
 
 FEW = 20
@@ -298,7 +298,7 @@ class CandidateFinder:
         asked = time.monotonic()
         found = await self._vectors.query(generation, prepared.vector, prepared.scope, depth)
         lasted.append(time.monotonic() - asked)
-        return found.matching([meaning_match(score, prepared.background) for score in found.scores])
+        return found.matching(meaning_matches(found.scores, prepared.background))
 
     async def _by_words(
         self, generation: Generation, words: QueryWords, scope: str, depth: int, lasted: list[float]
@@ -314,7 +314,7 @@ class CandidateFinder:
             return found
         # A word counts once, in however many languages it is searched for.
         full = full_match(min(sum(stems.values()), len(words.forms)), await self._sizes.sections(generation))
-        return found.matching([word_match(score, full) for score in found.scores])
+        return found.matching(word_matches(found.scores, full))
 
     async def _ranked(
         self, generation: Generation, wanted: Sequence[str], scope: str, depth: int, lasted: list[float]

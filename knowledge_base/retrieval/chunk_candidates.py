@@ -11,7 +11,7 @@ from knowledge_base.index.candidate import Candidates
 from knowledge_base.index.passages import passages_of_section
 from knowledge_base.index.polyglot import QueryWords
 from knowledge_base.keyspace import PartName
-from knowledge_base.retrieval.match import meaning_match
+from knowledge_base.retrieval.match import meaning_matches
 
 NUMBER = "<f4"
 """How a number of a stored vector is written."""
@@ -101,7 +101,7 @@ class PassageRanking:
         cosines = {} if vector is None else _cosines(vector, {name: one.vector for name, one in stored.items()})
         known = cosines | near
         by_words = {name: match for section in sections for name, match in _word_matches(section, shares, compared)}
-        meaning = {name: meaning_match(cosine, background) for name, cosine in known.items()}
+        meaning = dict(zip(known, meaning_matches(known.values(), background), strict=True))
         least = min(meaning.values(), default=0.0)
         # A retriever that found nothing at all has nothing to say about anything.
         weight = self._weight if by_words and meaning else float(bool(meaning))

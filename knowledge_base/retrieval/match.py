@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 FULL_MATCH = 0.7
 """Share of the highest thinkable BM25 score that counts as a full match: few words of a query are as rare as can be."""
@@ -27,21 +28,22 @@ def full_match(words: int, sections: int) -> float:
     return FULL_MATCH * max(1, words) * math.log1p(max(1, sections))
 
 
-def word_match(score: float, full: float) -> float:
+def word_matches(scores: Sequence[float], full: float) -> list[float]:
     """Returns how well words match, from 0 to 1.
 
     Args:
-        score: BM25.
+        scores: BM25.
         full: What ``full_match`` gave.
     """
-    return float(min(1.0, max(0.0, score) / full) ** PARTIAL)
+    return [1.0 if score >= full else (score / full) ** PARTIAL if score > 0 else 0.0 for score in scores]
 
 
-def meaning_match(similarity: float, background: float) -> float:
-    """Returns how well a meaning matches, from 0 to 1.
+def meaning_matches(similarities: Iterable[float], background: float) -> list[float]:
+    """Returns how well meanings match, from 0 to 1.
 
     Args:
-        similarity: Cosine similarity.
+        similarities: Cosine similarities.
         background: The cosine similarity of texts that have nothing in common.
     """
-    return min(1.0, max(0.0, similarity - background) / (1.0 - background))
+    room = 1.0 - background
+    return [1.0 if one >= 1.0 else (one - background) / room if one > background else 0.0 for one in similarities]

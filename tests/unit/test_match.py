@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from knowledge_base.retrieval.match import FULL_MATCH, full_match, meaning_match, word_match
+from knowledge_base.retrieval.match import FULL_MATCH, full_match, meaning_matches, word_matches
 
 
 def test_full_match_grows_with_the_words_and_the_logarithm_of_the_base() -> None:
@@ -17,7 +17,7 @@ def test_full_match_grows_with_the_words_and_the_logarithm_of_the_base() -> None
 
 @pytest.mark.parametrize(("bm25", "match"), [(0.0, 0.0), (4.0, 0.25**1.5), (16.0, 1.0), (40.0, 1.0), (-1.0, 0.0)])
 def test_words_match_between_zero_and_one(bm25: float, match: float) -> None:
-    assert word_match(bm25, 16.0) == pytest.approx(match)
+    assert word_matches([bm25], 16.0) == pytest.approx([match])
 
 
 @pytest.mark.parametrize(
@@ -27,4 +27,4 @@ def test_words_match_between_zero_and_one(bm25: float, match: float) -> None:
 def test_meaning_matches_as_far_as_it_is_more_alike_than_unrelated_texts(
     cosine: float, background: float, match: float
 ) -> None:
-    assert meaning_match(cosine, background) == pytest.approx(match)
+    assert meaning_matches([cosine], background) == pytest.approx([match])
