@@ -52,6 +52,8 @@ PASSED_BY_ALL: list[Any] = [
 
 Ranked = list[tuple[float, list[str]]]
 
+TRIES = 10
+
 
 @pytest.fixture
 async def passages(stub_kb: KnowledgeBase) -> KnowledgeBase:
@@ -147,7 +149,12 @@ async def test_server_that_scores_right_is_asked_in_the_short_form(
     """A mended server is played by one that is asked the safe form in the name of the short one."""
     expected = await passages.search("Who won Super Bowl 50?", mode="text", filters={"tags": "all"})
     services = await passages._services.start()
-    _verdicts.clear()
+
+    async def version(_: Any) -> str:
+        # The real server's verdict, which other bases may have found, is another one's.
+        return "mended"
+
+    monkeypatch.setattr("knowledge_base.index.self_test._version", version)
     monkeypatch.setattr("knowledge_base.index.self_test.bm25_query", lambda stems, scope, _: bm25_query(stems, scope))
     asked: list[str] = []
 
@@ -156,10 +163,15 @@ async def test_server_that_scores_right_is_asked_in_the_short_form(
         return bm25_query(stems, scope)
 
     monkeypatch.setattr(text_index, "bm25_query", recorded)
-    monkeypatch.setattr(services.texts, "_self_test", SelfTest(services.generations._manager))
-    assert await services.texts._self_test.finished()
+    for _ in range(TRIES):
+        # On a busy machine the scratch index may not be whole in time; then the safe form is kept.
+        _verdicts.pop("mended", None)
+        monkeypatch.setattr(services.texts, "_self_test", SelfTest(services.generations._manager))
+        if await services.texts._self_test.finished():
+            break
+    assert services.texts._self_test.passed
     found = await passages.search("Who won Super Bowl 50?", mode="text", filters={"tags": "all"})
-    _verdicts.clear()
+    _verdicts.pop("mended", None)
 
     assert asked == ["joined"]
     assert hit_ids(found) == hit_ids(expected)
