@@ -52,8 +52,6 @@ PASSED_BY_ALL: list[Any] = [
 
 Ranked = list[tuple[float, list[str]]]
 
-TRIES = 10
-
 
 @pytest.fixture
 async def passages(stub_kb: KnowledgeBase) -> KnowledgeBase:
@@ -146,7 +144,7 @@ async def test_self_test_leaves_nothing_behind(passages: KnowledgeBase, control:
 async def test_server_that_scores_right_is_asked_in_the_short_form(
     passages: KnowledgeBase, monkeypatch: pytest.MonkeyPatch, control: Control
 ) -> None:
-    """A mended server is played by one that is asked the safe form in the name of the short one."""
+    """There is no mended server to be had: the verdict is given, and what follows from it is looked at."""
     expected = await passages.search("Who won Super Bowl 50?", mode="text", filters={"tags": "all"})
     services = await passages._services.start()
 
@@ -154,8 +152,11 @@ async def test_server_that_scores_right_is_asked_in_the_short_form(
         # The real server's verdict, which other bases may have found, is another one's.
         return "mended"
 
+    async def equal(_: Any) -> bool:
+        return True
+
     monkeypatch.setattr("knowledge_base.index.self_test._version", version)
-    monkeypatch.setattr("knowledge_base.index.self_test.bm25_query", lambda stems, scope, _: bm25_query(stems, scope))
+    monkeypatch.setattr("knowledge_base.index.self_test._scores_are_equal", equal)
     asked: list[str] = []
 
     def recorded(stems: Any, scope: str, form: Form) -> str:
@@ -163,13 +164,9 @@ async def test_server_that_scores_right_is_asked_in_the_short_form(
         return bm25_query(stems, scope)
 
     monkeypatch.setattr(text_index, "bm25_query", recorded)
-    for _ in range(TRIES):
-        # On a busy machine the scratch index may not be whole in time; then the safe form is kept.
-        _verdicts.pop("mended", None)
-        monkeypatch.setattr(services.texts, "_self_test", SelfTest(services.generations._manager))
-        if await services.texts._self_test.finished():
-            break
-    assert services.texts._self_test.passed
+    _verdicts.pop("mended", None)
+    monkeypatch.setattr(services.texts, "_self_test", SelfTest(services.generations._manager))
+    assert await services.texts._self_test.finished()
     found = await passages.search("Who won Super Bowl 50?", mode="text", filters={"tags": "all"})
     _verdicts.pop("mended", None)
 
